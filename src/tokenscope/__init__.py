@@ -1,0 +1,39 @@
+"""TokenScope: look into a code model while it decodes.
+
+Names are loaded when first used, so that reading a trace or asking for help needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenscope.errors import TokenScopeError
+    from tokenscope.runs.generate import Settings
+    from tokenscope.runs.model import Model, load
+    from tokenscope.trace import Trace, Tree, read
+
+__version__ = "0.1.0"
+__all__ = ["Model", "Settings", "TokenScopeError", "Trace", "Tree", "load", "read"]
+
+_HOMES = {
+    "Model": "tokenscope.runs.model",
+    "load": "tokenscope.runs.model",
+    "Settings": "tokenscope.runs.generate",
+    "TokenScopeError": "tokenscope.errors",
+    "Trace": "tokenscope.trace",
+    "Tree": "tokenscope.trace",
+    "read": "tokenscope.trace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'tokenscope' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

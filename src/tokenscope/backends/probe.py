@@ -1,0 +1,94 @@
+"""At load: does the recorder give what the family's own eager attention gives?
+
+Some families lack the attention interface or have scores of their own; there a registered kernel
+would be silently wrong. So eight tokens go through both, as a prefill and as steps, and on any
+difference the eager kernel is used and said so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tokenscope.backends import recorder
+from tokenscope.backends.cache import GrowingLayer, growing_cache, plain_layers
+
+TOKENS = 8
+SPLIT = 5
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2}
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The kernel to use, the layers that have attention, and what to tell the user."""
+
+    kernel: str
+    layers: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def probe(model: Any) -> Probe:
+    """Compare recorder and eager on eight tokens; leaves the model on the kernel chosen."""
+    vocab = int(model.get_input_embeddings().weight.shape[0])
+    device = next(iter(model.parameters())).device
+    ids = (torch.arange(TOKENS, device=device) * 37 + 11)[None] % vocab
+    with torch.inference_mode():
+        try:
+            model.set_attn_implementation("eager")
+            eager = model(input_ids=ids, output_attentions=True, use_cache=False)
+            reference = [a[0].float() for a in (eager.attentions or ()) if a is not None]
+            logits = eager.logits[0].float()
+        except Exception as error:  # noqa: BLE001 (families differ in what they raise)
+            return Probe("eager", (), (f"no attention rows: eager failed ({error})"[:200],))
+        try:
+            model.set_attn_implementation(recorder.KERNEL)
+            worst, layers = _difference(model, ids, logits, reference)
+        except Exception as error:  # noqa: BLE001 (the same)
+            worst, layers = float("inf"), ()
+            cause = type(error).__name__
+        else:
+            cause = f"differs by {worst:.1e}"
+    limit = TOLERANCE.get(next(iter(model.parameters())).dtype, 1e-4)
+    if worst <= limit and len(layers) == len(reference):
+        return Probe(
+            recorder.KERNEL, layers, (f"attention recorder checked against eager: {worst:.1e}",)
+        )
+    model.set_attn_implementation("eager")
+    note = f"eager attention is used: the recorder does not fit this family ({cause})"
+    return Probe("eager", tuple(range(len(reference))), (note,))
+
+
+def _difference(
+    model: Any, ids: torch.Tensor, logits: torch.Tensor, reference: list[torch.Tensor]
+) -> tuple[float, tuple[int, ...]]:
+    """Largest difference of logits (relative to their scale) and rows, and the layers seen."""
+    from transformers.cache_utils import DynamicCache
+
+    plain = plain_layers(model.config)
+    if plain is not None:
+        cache = growing_cache([GrowingLayer() for _ in range(plain)])
+    else:
+        cache = DynamicCache(config=model.config)
+    worst = 0.0
+    layers: tuple[int, ...] = ()
+    spans = [(0, SPLIT), *((i, i + 1) for i in range(SPLIT, TOKENS))]
+    scale = float(logits.abs().max().clamp(min=1.0))
+    for start, end in spans:
+        positions = torch.arange(start, end, device=ids.device)[None]
+        with recorder.recording(end - start) as sink:
+            out = model(
+                input_ids=ids[:, start:end], position_ids=positions, past_key_values=cache,
+                use_cache=True,
+            )  # fmt: skip
+        assert sink is not None
+        layers = tuple(sorted(sink.rows))
+        got = out.logits[0].float()
+        worst = max(worst, float((got - logits[start:end]).abs().max()) / scale)
+        for rows, want in zip([sink.rows[i] for i in layers], reference, strict=True):
+            keys = rows.shape[-1]
+            worst = max(worst, float((rows - want[:, start:end, :keys]).abs().max()))
+    if worst != worst:
+        worst = float("inf")
+    return worst, layers

@@ -1,0 +1,182 @@
+"""Any decoder in Hugging Face format, through transformers, with attention rows and forks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from tokenscope.backends import chat, recorder
+from tokenscope.backends.cache import GrowingLayer, growing_cache, plain_layers
+from tokenscope.backends.infill import InfillMarks, find_stops
+from tokenscope.backends.protocol import Abilities, Extension, ForkKind, ModelInfo, Rows
+from tokenscope.backends.vocabulary import Vocabulary
+from tokenscope.errors import AbilityError, CapacityError, InputError
+from tokenscope.trace.tokens import Tokens
+
+
+@dataclass(slots=True)
+class CacheState:
+    """Ids seen so far and the model's cache of them."""
+
+    ids: list[int]
+    cache: Any
+    plain: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held (blocks shared with other states count here too)."""
+        total = 0
+        for layer in self.cache.layers:
+            block = getattr(layer, "block", None)
+            if block is not None:
+                total += block.nbytes
+                continue
+            for name in ("keys", "values", "conv_states", "recurrent_states"):
+                tensor = getattr(layer, name, None)
+                if isinstance(tensor, torch.Tensor):
+                    total += tensor.nbytes
+        return total
+
+
+@dataclass
+class TransformersBackend:
+    """One loaded model with its tokenizer. ``model`` is the transformers module, in eval mode."""
+
+    model: Any
+    vocabulary: Vocabulary
+    info: ModelInfo
+    abilities: Abilities
+    stop_ids: frozenset[int]
+    bos: tuple[int, ...] = ()
+    marks: InfillMarks | None = None
+    template: str | None = None
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self._plain = plain_layers(self.model.config)
+        kind: ForkKind = "crop" if self._plain is not None else "copy"
+        self.abilities = replace(self.abilities, fork=kind)
+        self._embeddings = int(self.model.get_input_embeddings().weight.shape[0])
+
+    # --- text ------------------------------------------------------------------------------
+    def encode(self, text: str, bos: bool = True) -> Tokens:
+        """Text to tokens; with ``bos`` the model's start token goes first, if it has one."""
+        limit = self.info.context * max(self.vocabulary.longest, 1)
+        if len(text) > limit:  # a cheap refusal before a megabyte is tokenised
+            raise CapacityError(
+                f"text of {len(text)} characters cannot fit the context of "
+                f"{self.info.context} tokens", fits=self.info.context,
+            )  # fmt: skip
+        return self.vocabulary.encode(text, self.bos if bos else ())
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> Tokens:
+        """Messages through the chat template, with special tokens as such."""
+        if self.template is None:
+            raise AbilityError("this model's tokenizer has no chat template")
+        if not messages:
+            raise InputError("messages", "at least one message is needed")
+        text = chat.render(
+            self.template, messages, self.template_variables, self.vocabulary.specials.values()
+        )
+        return self.vocabulary.encode_rendered(text)
+
+    def encode_infill(self, prefix: str, suffix: str) -> Tokens:
+        """``prefix`` and ``suffix`` in the order prefix mark, suffix mark, middle mark."""
+        marks = self.marks
+        if marks is None:
+            raise AbilityError("this model's tokenizer has no infill tokens")
+        one = lambda i: Tokens.of([i], [b""], {0: self.vocabulary.label(i) or ""})
+        head = self.encode(prefix, bos=self.bos != () and self._bos_before_infill())
+        tail = self.encode(suffix, bos=False)
+        cut = len(head.labels)  # the start token, if any, stays in front of the marks
+        out = head.slice(0, cut).joined(one(marks.prefix)).joined(head.slice(cut, len(head)))
+        return out.joined(one(marks.suffix)).joined(tail).joined(one(marks.middle))
+
+    def _bos_before_infill(self) -> bool:
+        # A document separator that doubles as start token does not stand before infill marks.
+        return not any(i in self.stop_ids for i in self.bos)
+
+    def infill_stops(self) -> frozenset[int]:
+        """Ids at which an infill ends, besides the usual ones."""
+        return find_stops(self.vocabulary.id_of)
+
+    def piece(self, token_id: int) -> bytes:
+        """The bytes of one id. Ids between the tokenizer's and the model's size have none."""
+        if self.vocabulary.size <= token_id < self._embeddings:
+            return b""
+        return self.vocabulary.piece(token_id)
+
+    def label(self, token_id: int) -> str | None:
+        """The literal of a special id, None for an ordinary one."""
+        if self.vocabulary.size <= token_id < self._embeddings:
+            return f"<unused {token_id}>"
+        return self.vocabulary.label(token_id)
+
+    # --- states ----------------------------------------------------------------------------
+    def start(self) -> CacheState:
+        """An empty state."""
+        if self._plain is not None:
+            cache = growing_cache([GrowingLayer() for _ in range(self._plain)])
+            return CacheState([], cache, True)
+        from transformers.cache_utils import DynamicCache
+
+        return CacheState([], DynamicCache(config=self.model.config), False)
+
+    def extend(self, state: CacheState, ids: Sequence[int], rows: Rows | None = None) -> Extension:
+        """Feed ids. ``logits`` float32 (n, V); ``attention`` (H, rows, keys) per layer."""
+        past, n = len(state.ids), len(ids)
+        if n == 0:
+            raise InputError("ids", "nothing to feed")
+        if past + n > self.info.context:
+            raise CapacityError(
+                f"{past + n} tokens exceed the context of {self.info.context}",
+                fits=self.info.context - past,
+            )
+        if min(ids) < 0 or max(ids) >= self._embeddings:
+            bad = next(i for i in ids if not 0 <= i < self._embeddings)
+            raise InputError("token id", f"{bad} is not in 0..{self._embeddings - 1}")
+        last = rows.last if rows is not None else 0
+        with torch.inference_mode():
+            feed = torch.tensor([list(ids)], device=self.device)
+            positions = torch.arange(past, past + n, device=self.device)[None]
+            if self.info.kernel == recorder.KERNEL:
+                with recorder.recording(min(last, n)) as sink:
+                    out = self.model(
+                        input_ids=feed, position_ids=positions, past_key_values=state.cache,
+                        use_cache=True,
+                    )  # fmt: skip
+                attention = [sink.rows[i] for i in sorted(sink.rows)] if sink else []
+            else:
+                out = self.model(
+                    input_ids=feed, position_ids=positions, past_key_values=state.cache,
+                    use_cache=True, output_attentions=last > 0,
+                )  # fmt: skip
+                found = out.attentions if last > 0 and out.attentions else ()
+                attention = [a[0, :, -last:].float() for a in found if a is not None]
+            state.ids.extend(int(i) for i in ids)
+            return Extension(out.logits[0].float(), attention)
+
+    def fork(self, state: CacheState, length: int) -> CacheState:
+        """A state of its own over the first ``length`` ids; ``crop`` shares, ``copy`` copies."""
+        if not 0 <= length <= len(state.ids):
+            raise InputError("length", f"must lie in 0..{len(state.ids)}")
+        if length == 0:
+            return self.start()
+        if state.plain:
+            layers = [layer.forked(length) for layer in state.cache.layers]
+            return CacheState(state.ids[:length], growing_cache(layers), True)
+        if length != len(state.ids):
+            raise AbilityError("this model's memory cannot go back; only a kept state can fork")
+        try:
+            return CacheState(list(state.ids), copy.deepcopy(state.cache), False)
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            raise AbilityError(f"this model's memory cannot be copied ({error})") from error
+
+    def close(self) -> None:
+        """Drop the model; its memory is free when the last state is gone."""
+        self.model = None

@@ -1,0 +1,320 @@
+"""The loop: ids in, Steps out, every signal measured before the sampler changes anything."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from tokenscope.backends.protocol import Abilities, Backend, ModelInfo, Rows
+from tokenscope.decode.prefixes import Prefixes
+from tokenscope.decode.sampling import Draw, Sampler
+from tokenscope.decode.step import Step
+from tokenscope.decode.turns import Turns
+from tokenscope.metrics.attention import reduce_rows
+from tokenscope.metrics.series import RunningPerplexity
+from tokenscope.metrics.step import measure
+from tokenscope.trace.alternatives import Alternatives
+from tokenscope.trace.attention import Attention
+from tokenscope.trace.columns import F32
+from tokenscope.trace.record import Finish, Trace
+from tokenscope.trace.tokens import Tokens
+
+AttentionForm = Literal["none", "top", "full"]
+LOGIT_BYTES = 256 << 20  # logits of one prefill chunk
+MAX_CHUNK = 4096
+ROW_CHUNK = 64  # queries per chunk whose attention rows are recorded
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What to decode.
+
+    ``given``: all tokens that stand before the first decoded one. ``shared``: the start of them
+    that is measured already. ``n_prompt``: index of the first token that counts as generated
+    (tokens that were forced into a branch count). ``running``: whether running perplexity covers
+    given tokens too (scoring).
+    """
+
+    given: Tokens
+    n_prompt: int
+    max_new_tokens: int
+    sampler: Sampler
+    stop_ids: frozenset[int]
+    stop: tuple[bytes, ...] = ()
+    alternatives: int = 10
+    attention: AttentionForm = "top"
+    shared: Trace | None = None
+    running: bool = False
+
+
+class Engine:
+    """One loaded model, the states it keeps, and the turns that runs take at it."""
+
+    def __init__(self, backend: Backend, budget: int | None = None) -> None:
+        self.backend = backend
+        self.prefixes = Prefixes(backend) if budget is None else Prefixes(backend, budget)
+        self.turns = Turns()
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known of the model."""
+        return self.backend.info
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the backend can do."""
+        return self.backend.abilities
+
+    def decode(self, plan: Plan, cancel: Event) -> Decoding:
+        """Iterate the result for Steps. ``cancel`` ends it within one step."""
+        return Decoding(self, plan, cancel)
+
+
+class Decoding:
+    """One run: iterate for Steps in order and, at last, the reason for the end.
+
+    ``state``: the model's memory of what was fed; after the end it may be kept and forked.
+    """
+
+    def __init__(self, engine: Engine, plan: Plan, cancel: Event) -> None:
+        self.engine = engine
+        self.backend = engine.backend
+        self.plan = plan
+        self.cancel = cancel
+        self.have = len(plan.shared) if plan.shared is not None else 0
+        self.record_from = self._record_from()
+        self.perplexity = self._running()
+        self.tail = bytearray()
+        self.state: Any = None
+
+    def __iter__(self) -> Iterator[Step | Finish]:
+        plan, ids = self.plan, self.plan.given.ids
+        # 1. the longest state that still lets us see the distribution of the first new token
+        with self.engine.turns:
+            self.state = self.engine.prefixes.take(ids, max(self.have, 1) - 1)
+        # 2. the given tokens, in chunks
+        logits = rows = None
+        for step, logits, rows in self._prefill(ids):  # noqa: B007 (the last ones are used below)
+            if step is not None:
+                yield step
+            if self.cancel.is_set():
+                yield "cancelled"
+                return
+        # 3. one token at a time
+        draw = Draw(plan.sampler)
+        end = len(ids) + plan.max_new_tokens
+        finish: Finish = "length" if plan.max_new_tokens else "scored"
+        t = len(ids)
+        elapsed = 0.0
+        while t < end and logits is not None:
+            began = time.perf_counter()
+            chosen, sampled = draw.pick(logits[-1], self.state.ids)
+            step = self._measured(t, [chosen], logits[-1:], rows, False)
+            elapsed += (time.perf_counter() - began) * 1e3
+            done = self._stops(chosen, step.tokens.data)
+            yield self._timed(step, elapsed, sampled)
+            t += 1
+            if done is not None:
+                finish = done
+                break
+            if self.cancel.is_set():
+                finish = "cancelled"
+                break
+            if t >= end or t > self.engine.info.context:
+                break
+            want = Rows(1) if plan.attention != "none" else None
+            with self.engine.turns:
+                began = time.perf_counter()
+                out = self.backend.extend(self.state, [chosen], want)
+                elapsed = (time.perf_counter() - began) * 1e3
+            logits, rows = out.logits, out.attention
+        yield finish
+
+    # --- parts ---------------------------------------------------------------------------------
+    def _prefill(
+        self, ids: Any
+    ) -> Iterator[tuple[Step | None, torch.Tensor, list[torch.Tensor] | None]]:
+        """Feed the given tokens; a chunk's logits measure the tokens *after* each of its own."""
+        total = len(ids)
+        position = len(self.state.ids)
+        if self.have == 0:
+            first = self._blank()
+            if first is not None:
+                yield first, torch.empty(0), None
+                if self.cancel.is_set():
+                    return
+        while position < total:
+            end = min(total, position + self._chunk(position))
+            if self.engine.abilities.fork == "copy" and position < total - 1:
+                # such a memory cannot go back: one is kept where branches will want to start
+                end = min(end, total - 1)
+            elif self.engine.abilities.fork == "copy" and position == total - 1 > 0:
+                with self.engine.turns:
+                    self.engine.prefixes.put(self.backend.fork(self.state, position))
+            began = time.perf_counter()
+            # token t has its row in the query at t-1: wanted from max(record_from, position+1) on
+            last = end - max(position, self.record_from - 1)
+            want = Rows(last) if last > 0 and self.plan.attention != "none" else None
+            with self.engine.turns:
+                out = self.backend.extend(self.state, ids[position:end].tolist(), want)
+            start = max(position + 1, self.have)
+            upto = min(end + 1, total)
+            step = None
+            if upto > start:
+                piece = out.logits[start - position - 1 : upto - position - 1]
+                step = self._measured(
+                    start, ids[start:upto].tolist(), piece, out.attention or None, True,
+                    (upto, total), end,
+                )  # fmt: skip
+                elapsed = (time.perf_counter() - began) * 1e3 / max(end - position, 1)
+                step = self._timed(step, elapsed, math.nan)
+            position = end
+            yield step, out.logits, out.attention
+
+    def _chunk(self, position: int) -> int:
+        logits = LOGIT_BYTES // (4 * max(self.engine.info.vocab, 1))
+        size = max(16, min(MAX_CHUNK, logits))
+        if self.plan.attention != "none":  # rows of many queries at once would be large
+            size = min(size, max(position, self.record_from - 1) + ROW_CHUNK - position)
+        return size
+
+    def _blank(self) -> Step | None:
+        """Token 0: nothing comes before it, so nothing is defined on it."""
+        if not len(self.plan.given):
+            return None
+        nan = np.full(1, np.nan, dtype=np.float32)
+        names = [*_metric_names(), "perplexity", "time_ms"]
+        k = self.plan.alternatives
+        alternatives = None
+        if k:
+            k = min(k, self.engine.info.vocab)
+            alternatives = Alternatives(
+                np.full((1, k), -1, dtype=np.int32), np.full((1, k), np.nan, dtype=np.float32)
+            )
+        columns = dict.fromkeys(names, nan)
+        if self.plan.sampler.changes:
+            columns["logprob_sampled"] = nan
+        return Step(
+            0, self.plan.given.slice(0, 1), columns, alternatives, None, True,
+            (1, len(self.plan.given)),
+        )  # fmt: skip
+
+    def _measured(
+        self,
+        start: int,
+        ids: Sequence[int],
+        logits: torch.Tensor,
+        rows: list[torch.Tensor] | None,
+        prompt: bool,
+        progress: tuple[int, int] | None = None,
+        fed: int | None = None,
+    ) -> Step:
+        """Columns, alternatives and attention of the tokens ``start..start+n-1``.
+
+        ``logits`` (n, V) are those that predict them. ``rows`` end at the query ``fed - 1``.
+        """
+        targets = torch.as_tensor(ids, device=logits.device)
+        with torch.inference_mode():
+            columns, top_ids, top_logprobs = measure(logits, targets, self.plan.alternatives)
+            packed = torch.stack(list(columns.values())).cpu().numpy()
+        values: dict[str, F32] = dict(zip(columns, packed, strict=True))
+        values["perplexity"] = self._perplexity(start, values["surprisal"])
+        alternatives = None
+        if self.plan.alternatives:
+            found = top_ids.cpu().numpy().astype(np.int32)
+            alternatives = self._alternatives(found, top_logprobs.cpu().numpy())
+        if prompt:
+            tokens = self.plan.given.slice(start, start + len(ids))
+        else:
+            labels = {n: s for n, s in enumerate(map(self.backend.label, ids)) if s is not None}
+            tokens = Tokens.of(ids, [self.backend.piece(i) for i in ids], labels)
+        attention = self._attention(rows, start, len(ids), fed if fed is not None else start)
+        return Step(start, tokens, values, alternatives, attention, prompt, progress)
+
+    def _attention(
+        self, rows: list[torch.Tensor] | None, start: int, n: int, fed: int
+    ) -> Attention | None:
+        """The rows of tokens ``start..start+n-1`` that are to be recorded.
+
+        The row of the query at ``fed - 1`` belongs to token ``fed``; when that token is still to
+        be drawn, its row is recorded with it.
+        """
+        if not rows or self.plan.attention == "none":
+            return None
+        held = rows[0].shape[1]
+        first_held = fed - held + 1
+        lo, hi = max(start, self.record_from, first_held), min(start + n, fed + 1)
+        if lo >= hi:
+            return None
+        a, b = lo - first_held, hi - first_held
+        part = [r[:, a:b, : hi - 1] for r in rows]
+        return reduce_rows(part, self.engine.info.attention_layers, lo, self.plan.attention)
+
+    def _alternatives(self, ids: Any, logprobs: Any) -> Alternatives:
+        unique = set(ids.ravel().tolist())
+        labels = {i: self.backend.label(i) for i in unique}
+        return Alternatives(
+            ids, logprobs, {i: self.backend.piece(i) for i in unique},
+            {i: s for i, s in labels.items() if s is not None},
+        )  # fmt: skip
+
+    def _timed(self, step: Step, elapsed: float, sampled: float) -> Step:
+        n = len(step.tokens)
+        extra = {"time_ms": np.full(n, elapsed, dtype=np.float32)}
+        if self.plan.sampler.changes:
+            extra["logprob_sampled"] = np.full(n, sampled, dtype=np.float32)
+        return Step(
+            step.start, step.tokens, {**step.columns, **extra}, step.alternatives,
+            step.attention, step.prompt, step.progress,
+        )  # fmt: skip
+
+    def _stops(self, chosen: int, piece: bytes) -> Finish | None:
+        if chosen in self.plan.stop_ids:
+            return "eos"
+        if not self.plan.stop:
+            return None
+        self.tail += piece
+        if any(s in self.tail for s in self.plan.stop):
+            return "stop"
+        longest = max(len(s) for s in self.plan.stop)
+        del self.tail[: max(0, len(self.tail) - longest + 1)]
+        return None
+
+    def _perplexity(self, start: int, surprisal: F32) -> F32:
+        begin = 0 if self.plan.running else self.plan.n_prompt
+        outside = min(max(begin - start, 0), len(surprisal))
+        blank = np.full(outside, np.nan, dtype=np.float32)
+        return np.concatenate([blank, self.perplexity.add(surprisal[outside:])])
+
+    def _running(self) -> RunningPerplexity:
+        running = RunningPerplexity()
+        shared = self.plan.shared
+        if shared is not None and "surprisal" in shared.columns:
+            begin = 0 if self.plan.running else self.plan.n_prompt
+            running.add(shared.column("surprisal")[begin:])
+        return running
+
+    def _record_from(self) -> int:
+        """First token whose attention row is recorded by this run."""
+        plan = self.plan
+        if plan.attention == "none":
+            return 1 << 62
+        shared = plan.shared
+        if shared is not None and shared.attention is not None:
+            held = shared.attention
+            if held.form == plan.attention and held.first + held.count == len(shared):
+                return len(shared)
+        return max(plan.n_prompt, 1, self.have)
+
+
+def _metric_names() -> tuple[str, ...]:
+    from tokenscope.metrics.step import METRICS
+
+    return METRICS.names()

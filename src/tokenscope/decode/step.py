@@ -1,0 +1,34 @@
+"""What the engine yields: some consecutive tokens with everything measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tokenscope.trace.alternatives import Alternatives
+from tokenscope.trace.attention import Attention
+from tokenscope.trace.columns import F32
+from tokenscope.trace.tokens import Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """n tokens from index ``start`` on: a chunk of the prompt, or one decoded token.
+
+    ``columns``: float32 (n,) each. ``alternatives``: n rows. ``attention``: rows of (some of)
+    these tokens. ``prompt``: these tokens were given, not decoded. ``progress``: prompt tokens
+    (done, total) while the prompt is read.
+    """
+
+    start: int
+    tokens: Tokens
+    columns: Mapping[str, F32] = field(default_factory=dict)
+    alternatives: Alternatives | None = None
+    attention: Attention | None = None
+    prompt: bool = False
+    progress: tuple[int, int] | None = None
+
+    @property
+    def end(self) -> int:
+        """Index after the last token."""
+        return self.start + len(self.tokens)

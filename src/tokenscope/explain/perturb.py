@@ -1,0 +1,121 @@
+"""Attribution by perturbation: occlusion of tokens and regions, knockout of attention edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tokenscope.backends.attention_probe import Edge
+from tokenscope.backends.internals import Patch
+from tokenscope.explain.control import QUIET, Control
+from tokenscope.explain.gradients import F32, Attribution
+from tokenscope.explain.target import Asked, batch_rows
+
+I64 = NDArray[np.int64]
+
+
+CACHE_BYTES = 128 * 2**20
+
+
+def cached_rows(cache: Any, length: int) -> int:
+    """How many copies of the first ``length`` positions of a cache fit into CACHE_BYTES."""
+    if cache is None:
+        return 1 << 30
+    whole = sum(c.keys.nbytes + c.values.nbytes for c in cache.layers)
+    per = whole * length // max(1, cache.get_seq_length())
+    return max(1, CACHE_BYTES // max(1, per))
+
+
+def occlusion(asked: Asked, control: Control = QUIET) -> Attribution:
+    """v_i = f(x) - f(x with token i replaced by the mean embedding), float32 (at,), nats.
+
+    Runs in batches that share the cache of the tokens before the batch's first one.
+    """
+    drops = occlude(asked, [np.asarray([i]) for i in range(asked.n)], control)
+    return Attribution(drops, asked.value())
+
+
+def occlude(asked: Asked, groups: Sequence[I64], control: Control = QUIET) -> F32:
+    """f(x) - f(x without group g), float32 (G,): each group is an array of token indices."""
+    embeds = asked.embeds()
+    mean = asked.internals.mean_embedding()
+    whole = asked.value()
+    out = np.zeros(len(groups), dtype=np.float32)
+    first = [int(g.min()) if len(g) else asked.n for g in groups]
+    order = sorted(range(len(groups)), key=lambda g: first[g])
+    cache = asked.internals.prefix(embeds)
+    done = 0
+    while done < len(order):
+        control.step(done, len(order), "occlusion")
+        # the last position always runs again: its logits are the answer
+        start = min(first[order[done]], asked.n - 1) if cache is not None else 0
+        size = min(batch_rows(asked.n - start), cached_rows(cache, start))
+        part = order[done : done + size]
+        rows = embeds.expand(len(part), -1, -1).clone()
+        for row, g in enumerate(part):
+            rows[row, torch.as_tensor(groups[g], device=rows.device)] = mean
+        if cache is not None:
+            logits = asked.internals.resume(cache, start, rows[:, start:])
+            f = asked.target.of(logits)
+        else:
+            f = asked.values(rows)
+        out[part] = whole - f.float().cpu().numpy()
+        done += len(part)
+    control.step(len(order), len(order), "occlusion")
+    return out
+
+
+def attention_knockout(asked: Asked, control: Control = QUIET) -> Attribution:
+    """v_j = f(x) - f(x where the last query cannot read key j), float32 (at,), nats.
+
+    All layers and heads at once (Geva 2023). Only the last position changes, so the rest comes
+    from one cached forward.
+    """
+    last = asked.n - 1
+    edges = [Edge(last, key) for key in range(asked.n)]
+    return Attribution(cut_edges(asked, edges, control), asked.value())
+
+
+def cut_edges(asked: Asked, edges: Sequence[Edge], control: Control = QUIET) -> F32:
+    """f(x) - f(x without edge), float32 (E,). Edges of the last query reuse a cached prefix."""
+    embeds, last = asked.embeds(), asked.n - 1
+    cache = None
+    if all(e.query == last for e in edges):
+        cache = asked.internals.prefix(embeds)
+    whole = asked.value()
+    out = np.zeros(len(edges), dtype=np.float32)
+    # a cached row copies the keys of the whole prefix, a plain one runs it
+    size = min(64, cached_rows(cache, last)) if cache is not None else batch_rows(asked.n)
+    for start in range(0, len(edges), size):
+        control.step(start, len(edges), "attention edges")
+        part = list(enumerate(edges[start : start + size]))
+        rows = embeds.expand(len(part), -1, -1)
+        if cache is not None:
+            f = asked.target.of(asked.internals.resume(cache, last, rows[:, last:], part))
+        else:
+            with torch.no_grad():
+                f = asked.target.of(asked.internals.logits(rows, part))
+        out[start : start + len(part)] = whole - f.float().cpu().numpy()
+    control.step(len(edges), len(edges), "attention edges")
+    return out
+
+
+def ablate(asked: Asked, patches: Sequence[Patch], control: Control = QUIET) -> F32:
+    """f(x) - f(x with the part ablated), float32 (P,), nats: one batch row per part."""
+    embeds = asked.embeds()
+    whole = asked.value()
+    out = np.zeros(len(patches), dtype=np.float32)
+    size = batch_rows(asked.n)
+    for start in range(0, len(patches), size):
+        control.step(start, len(patches), "ablation")
+        part = list(enumerate(patches[start : start + size]))
+        with torch.no_grad():
+            rows = embeds.expand(len(part), -1, -1)
+            f = asked.target.of(asked.internals.logits(rows, part))
+        out[start : start + len(part)] = whole - f.float().cpu().numpy()
+    control.step(len(patches), len(patches), "ablation")
+    return out

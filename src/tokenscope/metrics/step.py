@@ -1,0 +1,166 @@
+"""Signals of one position, from the full distribution before any sampler touches it.
+
+p = softmax(z) of float32 logits z, natural logs (nats). A metric is one function over a
+:class:`Distribution`; to add one: write it, register it, give it a test and a row in the docs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+
+from tokenscope.registry import Registry
+from tokenscope.trace.columns import COLUMNS, ColumnSpec
+
+Metric = Callable[["Distribution"], torch.Tensor]
+METRICS: Registry[Metric] = Registry("metric")
+
+# Rows reduced at a time: a block of logits then stays in the processor's cache.
+BLOCK_VALUES = 1 << 19
+
+
+class Distribution:
+    """n distributions over V tokens and the token that came: what metrics are computed from.
+
+    ``logits`` float32 (n, V); ``targets`` int64 (n,). Intermediate results are shared.
+    """
+
+    def __init__(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        self.logits = logits
+        self.targets = targets
+
+    @cached_property
+    def logp(self) -> torch.Tensor:
+        """float32 (n, V) log softmax."""
+        return torch.log_softmax(self.logits, dim=-1)
+
+    @cached_property
+    def p(self) -> torch.Tensor:
+        """float32 (n, V) probabilities."""
+        return self.logp.exp()
+
+    @cached_property
+    def target_logp(self) -> torch.Tensor:
+        """float32 (n,) logprob of the token that came."""
+        return self.logp.gather(1, self.targets[:, None])[:, 0]
+
+    @cached_property
+    def top2(self) -> torch.Tensor:
+        """float32 (n, 2) the two largest logprobs."""
+        return self.logp.topk(min(2, self.logp.shape[1]), dim=1).values
+
+    @cached_property
+    def weighted(self) -> torch.Tensor:
+        """float32 (n, V) p ln p, 0 where p is 0."""
+        product = self.p * self.logp
+        return product.nan_to_num_(nan=0.0)
+
+    @cached_property
+    def entropy(self) -> torch.Tensor:
+        """float32 (n,) entropy in nats."""
+        return -self.weighted.sum(dim=-1)
+
+
+def metric(spec: ColumnSpec) -> Callable[[Metric], Metric]:
+    """Register a metric and its column's header under one name."""
+
+    def add(function: Metric) -> Metric:
+        COLUMNS.add(spec.name, spec)
+        return METRICS.add(spec.name, function)
+
+    return add
+
+
+@metric(ColumnSpec("logprob", "Log-probability", "nats", "ln p(x_t | x_<t)", "definition",
+                   lo=-12.0, hi=0.0, better="high"))  # fmt: skip
+def logprob(d: Distribution) -> torch.Tensor:
+    """ln p(x_t | x_<t)."""
+    return d.target_logp
+
+
+@metric(ColumnSpec("surprisal", "Surprisal", "nats", "s = -ln p(x_t | x_<t)", "Shannon 1948",
+                   lo=0.0, hi=6.0, better="low"))  # fmt: skip
+def surprisal(d: Distribution) -> torch.Tensor:
+    """-ln p(x_t | x_<t) (Shannon 1948)."""
+    return -d.target_logp
+
+
+@metric(ColumnSpec("probability", "Probability", "", "p(x_t | x_<t)", "definition",
+                   lo=0.0, hi=1.0, better="high"))  # fmt: skip
+def probability(d: Distribution) -> torch.Tensor:
+    """p(x_t | x_<t)."""
+    return d.target_logp.exp()
+
+
+@metric(ColumnSpec("rank", "Rank", "", "1 + |{v : p_v > p_x}|", "Gehrmann 2019 (GLTR)",
+                   lo=1.0, hi=100.0, better="low", scale="log"))  # fmt: skip
+def rank(d: Distribution) -> torch.Tensor:
+    """1 + the number of tokens that are strictly more likely (Gehrmann 2019)."""
+    mine = d.logits.gather(1, d.targets[:, None])
+    return 1.0 + (d.logits > mine).sum(dim=-1).to(torch.float32)
+
+
+@metric(ColumnSpec("entropy", "Entropy", "nats", "H = -sum p ln p", "Shannon 1948",
+                   lo=0.0, hi=5.0, better="low"))  # fmt: skip
+def entropy(d: Distribution) -> torch.Tensor:
+    """-sum p ln p (Shannon 1948)."""
+    return d.entropy
+
+
+@metric(ColumnSpec("varentropy", "Varentropy", "nats^2", "sum p (ln p + H)^2",
+                   "Kontoyiannis & Verdu 2014", lo=0.0, hi=8.0, better="low"))  # fmt: skip
+def varentropy(d: Distribution) -> torch.Tensor:
+    """sum p (ln p + H)^2 (Kontoyiannis & Verdu 2014)."""
+    # Var = E[(ln p)^2] - H^2 cancels badly; the centred form does not.
+    centred = d.logp + d.entropy[:, None]
+    return (d.p * centred.square()).nan_to_num_(nan=0.0).sum(dim=-1)
+
+
+@metric(ColumnSpec("margin", "Margin", "", "p(1) - p(2)", "Scheffer 2001",
+                   lo=0.0, hi=1.0, better="high"))  # fmt: skip
+def margin(d: Distribution) -> torch.Tensor:
+    """p of the most likely token minus p of the second (Scheffer 2001)."""
+    top = d.top2.exp()
+    return top[:, 0] - top[:, 1] if top.shape[1] > 1 else top[:, 0]
+
+
+@metric(ColumnSpec("p_ratio", "p / p(top)", "", "p(x_t) / p(1)", "mikupad, 2023",
+                   lo=0.0, hi=1.0, better="high"))  # fmt: skip
+def p_ratio(d: Distribution) -> torch.Tensor:
+    """p of the token over p of the most likely one."""
+    return (d.target_logp - d.top2[:, 0]).exp()
+
+
+def measure(
+    logits: torch.Tensor, targets: torch.Tensor, k: int
+) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    """All metrics and the top ``k`` of n positions, block by block.
+
+    ``logits`` float32 (n, V), ``targets`` int64 (n,). Gives back float32 (n,) per name, then ids
+    int64 (n, k) and logprobs float32 (n, k), most likely first.
+    """
+    n, size = logits.shape
+    step = max(1, BLOCK_VALUES // max(size, 1))
+    blocks: list[dict[str, torch.Tensor]] = []
+    ids: list[torch.Tensor] = []
+    logprobs: list[torch.Tensor] = []
+    for start in range(0, n, step):
+        d = Distribution(logits[start : start + step], targets[start : start + step])
+        top_ids, top_logprobs = top_alternatives(d, k)
+        blocks.append({name: function(d) for name, function in METRICS})
+        ids.append(top_ids)
+        logprobs.append(top_logprobs)
+    if len(blocks) == 1:
+        return blocks[0], ids[0], logprobs[0]
+    columns = {name: torch.cat([b[name] for b in blocks]) for name in METRICS.names()}
+    return columns, torch.cat(ids), torch.cat(logprobs)
+
+
+def top_alternatives(d: Distribution, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """ids int64 (n, k) and logprobs float32 (n, k) of the k most likely tokens, in order."""
+    k = min(k, d.logp.shape[1])
+    values, ids = d.logp.topk(max(k, min(2, d.logp.shape[1])), dim=1)
+    d.__dict__["top2"] = values[:, :2]  # the same pass serves margin and p_ratio
+    return ids[:, :k], values[:, :k]

@@ -1,0 +1,104 @@
+"""The Python face: a loaded model with everything that can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenscope.backends.load import load as load_backend
+from tokenscope.decode.engine import AttentionForm, Engine
+from tokenscope.runs import generate as runs
+from tokenscope.runs.generate import Settings
+from tokenscope.trace.record import Trace
+
+if TYPE_CHECKING:
+    from tokenscope.runs.explain import Explanation
+
+
+class Model(Engine):
+    """A loaded model. ``ts.load()`` makes one; ``info`` and ``abilities`` tell what it is."""
+
+    @property
+    def path(self) -> str:
+        """The folder it was loaded from; transformers can load it too."""
+        return self.info.path
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 128,
+        seed: int = 0,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        stop: Sequence[str] = (),
+        alternatives: int = 10,
+        attention: AttentionForm = "top",
+        language: str = "",
+    ) -> Trace:
+        """Decode a continuation of ``prompt``. Raises InputError, CapacityError."""
+        settings = Settings(
+            max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed,
+            tuple(stop), alternatives, attention,
+        )  # fmt: skip
+        return runs.generate(self, prompt=prompt, language=language, settings=settings).result()
+
+    def infill(self, prefix: str, suffix: str, *, language: str = "", **settings: Any) -> Trace:
+        """Decode what belongs between. Raises AbilityError without infill tokens."""
+        return runs.generate(
+            self, prompt=prefix, suffix=suffix, language=language, settings=Settings(**settings)
+        ).result()
+
+    def chat(self, messages: Sequence[Mapping[str, str]], **settings: Any) -> Trace:
+        """Decode the answer to a chat. Raises AbilityError without a chat template."""
+        return runs.generate(self, messages=messages, settings=Settings(**settings)).result()
+
+    def fork(
+        self, trace: Trace, at: int, token: str | int | Sequence[int], **settings: Any
+    ) -> Trace:
+        """A branch of ``trace`` that differs at token ``at``; settings as in ``generate``.
+
+        Alternatives and attention are recorded as in ``trace`` unless asked otherwise.
+        """
+        if trace.alternatives is not None:
+            settings.setdefault("alternatives", trace.alternatives.k)
+        if trace.attention is not None:
+            settings.setdefault("attention", trace.attention.form)
+        return runs.fork(self, trace, at, token, Settings(**settings)).result()
+
+    def score(self, text: str, *, language: str = "", alternatives: int = 10) -> Trace:
+        """Every column for a text that someone else wrote (teacher forcing, one prefill)."""
+        return runs.score(self, text, language=language, alternatives=alternatives).result()
+
+    def explain(self, trace: Trace, at: int, **options: Any) -> Explanation:
+        """Why token ``at`` rather than another; see ``tokenscope.runs.explain.explain``."""
+        from tokenscope.runs.explain import explain
+
+        return explain(self, trace, at, **options)
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        self.prefixes.clear()
+        self.backend.close()
+
+
+def load(
+    address: str | Path | None = None,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    allow_network: bool = False,
+    root: str | Path | None = None,
+) -> Model:
+    """Load a model: the bundled one, a folder in Hugging Face format, or a hub id.
+
+    The network is not used unless ``allow_network``. Raises ModelError, InputError, CapacityError.
+    """
+    folder = Path(root) if root is not None else None
+    return Model(
+        load_backend(address, dtype=dtype, device=device, allow_network=allow_network, root=folder)
+    )

@@ -1,0 +1,57 @@
+"""The application: routes, page, errors, and the guard around all of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+from tokenscope.server import faults, gallery, page
+from tokenscope.server.bodies import Bodies
+from tokenscope.server.house import House
+from tokenscope.server.live import MOST_RUNS, Live
+from tokenscope.server.schema import add_routes
+from tokenscope.server.security import Access, Guard
+from tokenscope.store import Store
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from tokenscope.runs.model import Model
+
+
+def routes_of(house: House, folder: Path = page.FOLDER) -> FastAPI:
+    """The application without its guard: for the tests that walk its routes."""
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await anyio.to_thread.run_sync(house.live.close)
+
+    app = FastAPI(
+        title="TokenScope", openapi_url=None, docs_url=None, redoc_url=None, lifespan=life,
+        redirect_slashes=False,
+    )  # fmt: skip
+    app.state.house = house
+    faults.install(app)
+    add_routes(app)
+    app.include_router(page.router(folder))
+    return app
+
+
+def guarded(app: FastAPI, access: Access) -> ASGIApp:
+    """The application as it is served."""
+    return Guard(Bodies(app), access)
+
+
+def create(
+    model: Model, store: Store, access: Access, *, most_runs: int = MOST_RUNS,
+    folder: Path = page.FOLDER,
+) -> tuple[ASGIApp, House]:  # fmt: skip
+    """What a server serves, and the house behind it (to stop its runs when the server stops)."""
+    house = House(model, store, Live(most_runs), gallery.read())
+    return guarded(routes_of(house, folder), access), house

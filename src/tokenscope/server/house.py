@@ -1,0 +1,34 @@
+"""What every route needs: the model, the store, the runs in progress, the gallery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from tokenscope.server.live import Live
+from tokenscope.server.wire import GalleryItem
+from tokenscope.store import Store
+
+if TYPE_CHECKING:
+    from tokenscope.runs.model import Model
+
+
+@dataclass(frozen=True)
+class House:
+    """One model, one store. Lives as long as the application."""
+
+    model: Model
+    store: Store
+    live: Live = field(default_factory=Live)
+    gallery: list[GalleryItem] = field(default_factory=list)
+
+
+def the_house(request: Request) -> House:
+    """The house of the application that got this request."""
+    house: House = request.app.state.house
+    return house
+
+
+TheHouse = Annotated[House, Depends(the_house)]

@@ -1,0 +1,56 @@
+"""The built page: ``index.html`` never cached, hashed files under ``assets/`` cached for good."""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+
+from tokenscope.server.security import STYLE_NONCE
+
+FOLDER = Path(__file__).parent / "page"
+NONCE_MARK = "__STYLE_NONCE__"
+NOT_BUILT = (
+    "TokenScope runs, but its page has not been built.\n\n"
+    "Run `make web` in the source folder, then load this address again.\n"
+)
+TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".woff2": "font/woff2"}
+
+
+def router(folder: Path = FOLDER) -> APIRouter:
+    """``/`` and every file of the built page."""
+    routes = APIRouter(include_in_schema=False)
+    root = folder.resolve()
+
+    @routes.get("/")
+    def index(request: Request) -> Response:
+        file = root / "index.html"
+        if not file.is_file():
+            return PlainTextResponse(NOT_BUILT, 503)
+        # the page hands this to the code editor, whose styles are made at run time
+        nonce = getattr(request.state, STYLE_NONCE)
+        return HTMLResponse(
+            file.read_text("utf-8").replace(NONCE_MARK, nonce),
+            headers={"cache-control": "no-store"},
+        )
+
+    @routes.get("/{path:path}")
+    def asset(path: str) -> Response:
+        if path.startswith("api/") or "\0" in path:
+            raise HTTPException(404)
+        file = (root / path).resolve()
+        if root not in file.parents or not file.is_file() or file.name == "index.html":
+            raise HTTPException(404)
+        hashed = file.parent.name == "assets"
+        kind = TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
+        return FileResponse(
+            file, media_type=kind or "application/octet-stream",
+            headers={
+                "cache-control": "private, max-age=31536000, immutable" if hashed else "no-cache"
+            },
+        )  # fmt: skip
+
+    return routes

@@ -1,0 +1,117 @@
+"""Model, gallery, sessions and branches: JSON in and out. Thin: parse, call, present."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+
+from tokenscope import export as exports
+from tokenscope.server import present
+from tokenscope.server.house import House, TheHouse
+from tokenscope.server.wire import (
+    GalleryItem,
+    ModelResponse,
+    NewSessionRequest,
+    NodeInfo,
+    SessionInfo,
+    SessionResponse,
+    TitleRequest,
+    TraceResponse,
+)
+
+router = APIRouter(prefix="/api")
+
+
+@router.get("/model")
+def model(house: TheHouse) -> ModelResponse:
+    """The loaded model, what it can do, and the columns that it yields."""
+    return present.model(house.model.info, house.model.abilities)
+
+
+@router.get("/gallery")
+def gallery(house: TheHouse) -> list[GalleryItem]:
+    """Prompts worth trying."""
+    return house.gallery
+
+
+@router.get("/sessions")
+def sessions(house: TheHouse) -> list[SessionInfo]:
+    """All sessions, the one changed last first."""
+    return [present.session(row) for row in house.store.sessions()]
+
+
+@router.post("/sessions")
+def new_session(body: NewSessionRequest, house: TheHouse) -> SessionResponse:
+    """An empty session."""
+    return _whole(house, house.store.new_session(body.title).id)
+
+
+@router.get("/sessions/{session}")
+def session(session: str, house: TheHouse) -> SessionResponse:
+    """A session with its tree."""
+    return _whole(house, session)
+
+
+@router.patch("/sessions/{session}")
+def rename_session(session: str, body: TitleRequest, house: TheHouse) -> SessionInfo:
+    """Give a session another title."""
+    return present.session(house.store.rename_session(session, body.title))
+
+
+@router.delete("/sessions/{session}", status_code=204)
+def delete_session(session: str, house: TheHouse) -> None:
+    """Hide a session; ``restore`` brings it back until it is purged."""
+    house.store.delete_session(session)
+
+
+@router.post("/sessions/{session}/restore")
+def restore_session(session: str, house: TheHouse) -> SessionInfo:
+    """Undo ``delete``."""
+    return present.session(house.store.restore_session(session))
+
+
+@router.get(
+    "/sessions/{session}/export",
+    response_class=Response,
+    responses={200: {"content": {"application/json": {}, "text/csv": {}}}},
+)
+def export(session: str, house: TheHouse, format: Literal["json", "csv"] = "json") -> Response:
+    """The whole session as one file to keep."""
+    row = house.store.session(session)
+    branches = [(n, house.store.trace(n.id)) for n in house.store.nodes(session)]
+    text = exports.session(row, branches, format)
+    media = "application/json" if format == "json" else "text/csv; charset=utf-8"
+    name = f"tokenscope-{row.id}.{format}"
+    return Response(
+        text, media_type=media, headers={"content-disposition": f'attachment; filename="{name}"'}
+    )
+
+
+@router.get("/nodes/{node}")
+def node(node: str, house: TheHouse) -> TraceResponse:
+    """A branch's trace without its numbers."""
+    return present.trace(house.store.node(node), house.store.trace(node))
+
+
+@router.patch("/nodes/{node}")
+def rename_node(node: str, body: TitleRequest, house: TheHouse) -> NodeInfo:
+    """Give a branch a title."""
+    return present.node(house.store.rename_node(node, body.title))
+
+
+@router.delete("/nodes/{node}", status_code=204)
+def delete_node(node: str, house: TheHouse) -> None:
+    """Hide a branch and all that grew from it; ``restore`` brings them back until purged."""
+    for gone in house.store.delete_node(node):
+        house.live.cancel_node(gone)
+
+
+@router.post("/nodes/{node}/restore")
+def restore_node(node: str, house: TheHouse) -> SessionResponse:
+    """Undo ``delete`` of a branch."""
+    return _whole(house, house.store.restore_node(node).session)
+
+
+def _whole(house: House, session: str) -> SessionResponse:
+    return present.whole(house.store.session(session), house.store.nodes(session))

@@ -1,0 +1,245 @@
+"""The outermost guard: nothing gets past it but what comes from this user's own page.
+
+In order: Host allowlist (DNS rebinding), Origin and Sec-Fetch-Site (cross-site requests), then the
+session cookie or a bearer token. HTTP and WebSocket scopes alike; no route can opt out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+
+from tokenscope.errors import InputError, StoreError
+from tokenscope.server.faults import refusal
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+STYLE_NONCE = "style_nonce"
+SIGN_IN = (
+    "TokenScope: this browser has not signed in.\n\n"
+    "Open the address that `tokenscope serve` printed; it carries the key.\n"
+)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may talk to the server. ``hosts``: names besides the loopback ones; ``token``: the key.
+
+    ``https``: the browser speaks TLS with us or with the proxy before us.
+    """
+
+    token: str = field(repr=False)
+    hosts: frozenset[str] = frozenset()
+    https: bool = False
+
+    @property
+    def cookie(self) -> str:
+        """Its name; differs per key, because cookies are shared by all ports of a host."""
+        return "tokenscope_" + hashlib.sha256(b"name" + self.token.encode()).hexdigest()[:8]
+
+    @property
+    def pass_(self) -> str:
+        """What the cookie holds: proves that the key was known, but is not the key."""
+        return hmac.new(self.token.encode(), b"tokenscope session", "sha256").hexdigest()
+
+    def knows_host(self, host: str) -> bool:
+        """Whether a Host header names this server."""
+        name = _host_name(host)
+        return name in LOOPBACK or name in self.hosts
+
+
+def stored_token(folder: Path, renew: bool = False) -> str:
+    """The key of a data folder: 256 random bits, mode 0600, made at the first start."""
+    path = folder / "token"
+    try:
+        if not renew and path.exists():
+            path.chmod(0o600)
+            held = path.read_text("ascii").strip()
+            if len(held) == 64:
+                return held
+        token = secrets.token_hex(32)
+        temporary = path.with_suffix(".part")
+        temporary.unlink(missing_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(token + "\n")
+        os.replace(temporary, path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: the key cannot be stored ({error})") from error
+    return token
+
+
+def check_bind(host: str, tls: bool, behind_proxy: bool, hosts: Iterable[str]) -> None:
+    """A server that others can reach must have TLS (or a proxy with it) and know its names.
+
+    Raises InputError otherwise.
+    """
+    if host in LOOPBACK or _is_loopback(host):
+        return
+    if not (tls or behind_proxy):
+        raise InputError(
+            "--host", f"{host} can be reached from outside: give --tls-cert and --tls-key, or "
+            "--behind-proxy when a proxy before it speaks TLS"
+        )  # fmt: skip
+    if not list(hosts):
+        raise InputError("--allow-host", "name the host that browsers will ask for")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+class Guard:
+    """ASGI middleware; must be the outermost. Also puts the security headers on every answer."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app = app
+        self.access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        nonce = secrets.token_urlsafe(16)
+        scope.setdefault("state", {})[STYLE_NONCE] = nonce
+        answer = self._judge(scope)
+        if answer is not None and scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        app = self.app if answer is None else answer
+        await app(scope, receive, _with_headers(send, scope["path"], nonce))
+
+    def _judge(self, scope: Scope) -> Response | None:
+        """None to let it pass, else the answer."""
+        headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self.access.knows_host(hosts[0]):
+            return refusal(421, "bad_host", "this server does not go by that name")
+        method = scope.get("method", "GET")
+        opening = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
+        if not self._same_site(headers, hosts[0], opening):
+            return refusal(403, "cross_site", "requests from other sites are refused")
+        if scope["type"] == "http" and scope["path"] == "/" and method == "GET":
+            exchanged = self._exchange(scope)
+            if exchanged is not None:
+                return exchanged
+        if self._bearer(headers):
+            return None
+        if not self._cookie(headers):
+            if scope["path"].startswith("/api"):
+                return refusal(401, "no_session", "open the address that the server printed")
+            return PlainTextResponse(SIGN_IN, 401)
+        named = "origin" in headers or "sec-fetch-site" in headers
+        if method not in SAFE_METHODS and not named:
+            return refusal(403, "cross_site", "a browser names where a request comes from")
+        if scope["type"] == "websocket" and "origin" not in headers:
+            return refusal(403, "cross_site", "a browser names where a request comes from")
+        return None
+
+    def _same_site(self, headers: Headers, host: str, opening: bool) -> bool:
+        origin = headers.get("origin")
+        if origin is not None:
+            parts = urlsplit(origin) if origin.isascii() else None
+            scheme = "https" if self.access.https else "http"
+            if parts is None or (parts.scheme, parts.netloc.lower()) != (scheme, host.lower()):
+                return False
+        site = headers.get("sec-fetch-site")
+        # a link on another site may open the page; it gets no cookie (SameSite=Strict) then
+        return site in (None, "same-origin", "none") or opening
+
+    def _exchange(self, scope: Scope) -> Response | None:
+        """``/?token=...`` becomes a cookie and an address without the key."""
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        given = query.pop("token", None)
+        if given is None:
+            return None
+        if len(given) != 1 or not _equal(given[0], self.access.token):
+            return PlainTextResponse(SIGN_IN, 401)
+        rest = urlencode(query, doseq=True)
+        answer = RedirectResponse("/" + (f"?{rest}" if rest else ""), 303)
+        answer.set_cookie(
+            self.access.cookie, self.access.pass_, httponly=True, samesite="strict",
+            secure=self.access.https, path="/",
+        )  # fmt: skip
+        return answer
+
+    def _bearer(self, headers: Headers) -> bool:
+        kind, _, value = headers.get("authorization", "").partition(" ")
+        return kind.lower() == "bearer" and _equal(value.strip(), self.access.token)
+
+    def _cookie(self, headers: Headers) -> bool:
+        for line in headers.getlist("cookie"):
+            try:
+                held = SimpleCookie(line).get(self.access.cookie)
+            except CookieError:
+                continue
+            if held is not None and _equal(held.value, self.access.pass_):
+                return True
+        return False
+
+
+def _equal(given: str, right: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), right.encode())
+
+
+def policy(nonce: str) -> str:
+    """Content security policy: own scripts and styles only, no inline script, Trusted Types.
+
+    ``nonce`` is for the style element that the code editor makes at run time.
+    """
+    return "; ".join((
+        "default-src 'none'", "script-src 'self'",
+        f"style-src 'self' 'nonce-{nonce}'", "style-src-attr 'unsafe-inline'",
+        "img-src 'self' data: blob:", "font-src 'self'", "connect-src 'self'",
+        "worker-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'", "trusted-types svelte-trusted-html",
+    ))  # fmt: skip
+
+
+def _with_headers(send: Send, path: str, nonce: str) -> Send:
+    extra = {
+        b"content-security-policy": policy(nonce).encode(),
+        b"x-content-type-options": b"nosniff",
+        b"referrer-policy": b"no-referrer",
+        b"cross-origin-opener-policy": b"same-origin",
+        b"cross-origin-resource-policy": b"same-origin",
+        b"permissions-policy": b"camera=(), microphone=(), geolocation=()",
+        b"x-frame-options": b"DENY",
+    }
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            held = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in held}
+            held += [(n, v) for n, v in extra.items() if n not in names]
+            if b"cache-control" not in names:
+                held.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": held}
+        await send(message)
+
+    return sending

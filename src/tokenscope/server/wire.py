@@ -1,0 +1,338 @@
+"""The wire: every request, response and stream event that page and server exchange.
+
+Rules. Response fields carry no defaults and nulls are always sent. Bytes travel as base64.
+Columns travel as little-endian float32 (see the ``columns`` route), NaN where undefined; in JSON
+an undefined number is null. Positions are token indices; offsets are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_TEXT = 1_000_000
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+StopString = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Request(BaseModel):
+    """A body from outside: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Response(BaseModel):
+    """A body to the page: every field is sent."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+# --- the model --------------------------------------------------------------------------------
+class ColumnInfo(Response):
+    """A column's header, enough to draw it. ``lo``/``hi``: ends of the scale, null = open."""
+
+    name: str
+    title: str
+    unit: str
+    formula: str
+    source: str
+    lo: float | None
+    hi: float | None
+    better: Literal["low", "high", "none"]
+    scale: Literal["linear", "log"]
+
+
+class AbilityInfo(Response):
+    """What the loaded model can do; the page hides or explains what it cannot."""
+
+    logits: bool
+    attention: bool
+    fork: Literal["crop", "copy", "none"]
+    infill: bool
+    chat: bool
+    internals: bool
+
+
+class ModelResponse(Response):
+    """The model bar."""
+
+    name: str
+    architecture: str
+    backend: str
+    parameters: int
+    layers: int
+    heads: int
+    kv_heads: int
+    hidden: int
+    vocab: int
+    context: int
+    dtype: str
+    device: str
+    kernel: str
+    model_digest: str
+    tokenizer_digest: str
+    attention_layers: list[int]
+    notes: list[str]
+    abilities: AbilityInfo
+    columns: list[ColumnInfo]
+    version: str
+
+
+class GalleryItem(Response):
+    """One prompt worth trying. ``suffix`` is set for an infill."""
+
+    id: str
+    title: str
+    why: str
+    kind: Literal["complete", "infill"]
+    language: str
+    prompt: str
+    suffix: str | None
+    max_new_tokens: int
+
+
+# --- requests ---------------------------------------------------------------------------------
+class Settings(Request):
+    """How to decode. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off."""
+
+    max_new_tokens: Annotated[int, Field(ge=0, le=100_000)] = 128
+    temperature: Annotated[Finite, Field(ge=0, le=10)] = 0.0
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    top_p: Annotated[Finite, Field(gt=0, le=1)] = 1.0
+    min_p: Annotated[Finite, Field(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[Finite, Field(gt=0, le=10)] = 1.0
+    seed: Annotated[int, Field(ge=0, le=2**53 - 1)] = 0
+    stop: Annotated[list[StopString], Field(max_length=16)] = []
+    alternatives: Annotated[int, Field(ge=0, le=100)] = 10
+    attention: Literal["none", "top", "full"] = "top"
+
+
+class Message(Request):
+    """One message of a chat prompt."""
+
+    role: Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
+    content: Text
+
+
+class GenerateRequest(Request):
+    """A new root branch. Exactly one of: ``prompt``; ``messages``; ``prompt`` with ``suffix``."""
+
+    prompt: Text | None = None
+    suffix: Text | None = None
+    messages: Annotated[list[Message], Field(max_length=1000)] | None = None
+    language: Annotated[str, Field(max_length=32)] = ""
+    settings: Settings = Settings()
+
+
+class ForkRequest(Request):
+    """A branch that differs from its parent at token ``at``.
+
+    Exactly one of ``token_id``, ``token_ids`` and ``text``; ``text`` "" continues from ``at`` as
+    it stands. Text is put in as bytes in place of everything from token ``at`` on.
+    """
+
+    at: Annotated[int, Field(ge=0)]
+    token_id: Annotated[int, Field(ge=0)] | None = None
+    token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=10_000)] | None = None
+    text: Text | None = None
+    settings: Settings = Settings()
+
+
+class ScoreRequest(Request):
+    """Teacher forcing over code that someone else wrote."""
+
+    text: Text
+    language: Annotated[str, Field(max_length=32)] = ""
+    alternatives: Annotated[int, Field(ge=0, le=100)] = 10
+
+
+class TitleRequest(Request):
+    """A new title."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class NewSessionRequest(Request):
+    """A new session; without a title it is named after its first prompt."""
+
+    title: Annotated[str, Field(max_length=200)] = ""
+
+
+# --- sessions and branches --------------------------------------------------------------------
+class Summary(Response):
+    """Figures of the generated part; null where undefined."""
+
+    tokens: int
+    prompt_tokens: int
+    generated_tokens: int
+    mean_surprisal: float | None
+    perplexity: float | None
+    bits_per_byte: float | None
+    joint_logprob: float | None
+    mean_entropy: float | None
+    tokens_per_s: float | None
+
+
+class NodeInfo(Response):
+    """One branch in the tree. ``at``: the first token that differs from the parent's.
+
+    ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
+    mean surprisal of what differs; ``status``: ``running`` while it decodes, ``kept`` after a
+    crash that kept the acknowledged part.
+    """
+
+    id: str
+    session: str
+    parent: str | None
+    at: int
+    title: str
+    excerpt: str
+    status: Literal["running", "done", "kept"]
+    finish: str
+    form: str
+    created: str
+    summary: Summary
+    own_tokens: int
+    own_logprob: float | None
+    own_surprisal: float | None
+
+
+class SessionInfo(Response):
+    """One session in the list."""
+
+    id: str
+    title: str
+    created: str
+    updated: str
+    branches: int
+    tokens: int
+
+
+class SessionResponse(Response):
+    """A session with all its branches, oldest first."""
+
+    id: str
+    title: str
+    created: str
+    updated: str
+    nodes: list[NodeInfo]
+
+
+class SpecialToken(Response):
+    """A token that has no bytes in the text, and what to show in its place."""
+
+    index: int
+    label: str
+
+
+class Piece(Response):
+    """The bytes of an id that occurs among the alternatives (label: special ones)."""
+
+    id: int
+    bytes: str
+    label: str | None
+
+
+class TraceResponse(Response):
+    """A whole trace but its numbers, which the ``columns`` and ``alternatives`` routes send.
+
+    ``data``: base64 of all bytes; ``offsets``: T+1 byte offsets; ``ids``: T token ids.
+    """
+
+    node: NodeInfo
+    n_prompt: int
+    language: str
+    ids: list[int]
+    offsets: list[int]
+    data: str
+    specials: list[SpecialToken]
+    columns: list[str]
+    qualities: list[Literal["exact", "bound", "estimate"]]
+    k: int
+    pieces: list[Piece]
+    attention: Literal["none", "top", "full"]
+    attention_first: int
+    attention_count: int
+    origin: dict[str, object]
+
+
+# --- the stream -------------------------------------------------------------------------------
+class StartEvent(Response):
+    """First event. ``shared`` tokens come from the parent: the page copies them."""
+
+    type: Literal["start"]
+    run: str
+    node: NodeInfo
+    shared: int
+    total: int | None
+
+
+class StepEvent(Response):
+    """n tokens from index ``start`` on (a prefill sends many, a decoding step one).
+
+    ``columns[name]`` has n values; ``alternative_ids`` and ``alternative_logprobs`` n rows.
+    A row is empty where there are none (token 0). ``specials`` count from the start of the branch.
+    ``prompt``: these tokens were given. ``pieces``: ids not seen before in the stream.
+    """
+
+    type: Literal["step"]
+    start: int
+    ids: list[int]
+    bytes: list[str]
+    specials: list[SpecialToken]
+    prompt: bool
+    columns: dict[str, list[float | None]]
+    alternative_ids: list[list[int]]
+    alternative_logprobs: list[list[float]]
+    pieces: list[Piece]
+
+
+class ProgressEvent(Response):
+    """Prefill progress: ``done`` of ``total`` prompt tokens."""
+
+    type: Literal["progress"]
+    done: int
+    total: int
+
+
+class CommittedEvent(Response):
+    """The first ``tokens`` tokens of the branch are on the disk and survive a power cut.
+
+    (A step is written before it is sent, so what was sent survives the death of the server.)
+    """
+
+    type: Literal["committed"]
+    tokens: int
+
+
+class EndEvent(Response):
+    """Last event of a run that ended well (also when it was cancelled)."""
+
+    type: Literal["end"]
+    finish: str
+    node: NodeInfo
+
+
+class ErrorEvent(Response):
+    """Last event of a run that failed; what was acknowledged is kept."""
+
+    type: Literal["error"]
+    code: str
+    message: str
+
+
+StreamEvent = Annotated[
+    StartEvent | StepEvent | ProgressEvent | CommittedEvent | EndEvent | ErrorEvent,
+    Field(discriminator="type"),
+]
+
+
+class ErrorResponse(Response):
+    """Every 4xx and 5xx: never the input, never a traceback. ``fits``: tokens that would fit."""
+
+    code: str
+    message: str
+    field: str | None
+    fits: int | None

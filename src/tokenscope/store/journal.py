@@ -1,0 +1,218 @@
+"""What a running branch has measured so far, appended step by step.
+
+A record is written *before* its step is shown to anybody, so the death of the process loses
+nothing that was seen; records are fsynced in groups (a quarter of a second or 32 tokens), which
+bounds what a power cut can take. A torn record at the end is left out when reading back.
+
+::
+
+    record = length u32le | crc32 u32le | safetensors bytes
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from tokenscope.store.arrays import packed, sync_folder
+from tokenscope.trace import Alternatives, Attention, Column, Origin, Tokens, Trace
+from tokenscope.trace.attention import join
+from tokenscope.trace.files import arrays, build, header
+
+FRAME = struct.Struct("<II")
+GROUP_SECONDS = 0.25
+GROUP_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive tokens of a branch, from index ``start`` on, with what was measured on them.
+
+    ``alternatives`` may carry the bytes of more ids than occur (a table that grows with the run);
+    ``attention`` counts its tokens from the start of the branch.
+    """
+
+    start: int
+    tokens: Tokens
+    columns: Mapping[str, NDArray[np.float32]]
+    alternatives: Alternatives | None = None
+    attention: Attention | None = None
+    prompt: bool = False
+
+
+class Journal:
+    """The file of one running branch, open for appending."""
+
+    def __init__(self, path: Path, origin: Origin, language: str, shared: int) -> None:
+        self._file = open(path, "ab", buffering=0, opener=_private)  # noqa: SIM115
+        sync_folder(path.parent)
+        self._known: set[int] = set()
+        self._pending = 0
+        self._since = time.monotonic()
+        self.tokens = shared
+        self.committed = shared
+        # the first record: no tokens, but where they come from
+        empty = Trace(Tokens.of([], []), 0, origin=origin, language=language)
+        self._write(empty, shared)
+
+    def append(self, part: Part) -> bool:
+        """Write one part. True when a group was completed, so that ``committed`` has grown."""
+        table = part.alternatives
+        if table is not None:  # the bytes of every id go in once
+            new = [int(i) for i in np.unique(table.ids) if i >= 0 and int(i) not in self._known]
+            self._known.update(new)
+            table = Alternatives(
+                table.ids, table.logprobs,
+                {i: table.pieces[i] for i in new if i in table.pieces},
+                {i: table.labels[i] for i in new if i in table.labels},
+            )  # fmt: skip
+        fragment = Trace(
+            part.tokens, len(part.tokens) if part.prompt else 0,
+            {n: Column(n, v) for n, v in part.columns.items()}, table, part.attention,
+        )  # fmt: skip
+        self._write(fragment, part.start)
+        self.tokens = part.start + len(part.tokens)
+        self._pending += len(part.tokens)
+        due = time.monotonic() - self._since >= GROUP_SECONDS
+        return self.commit() if due or self._pending >= GROUP_TOKENS else False
+
+    def _write(self, fragment: Trace, start: int) -> None:
+        body = packed(arrays(fragment), {"start": start, **header(fragment)})
+        self._file.write(FRAME.pack(len(body), zlib.crc32(body)) + body)
+
+    def commit(self) -> bool:
+        """Bring everything written to the disk. True when that was anything new."""
+        self._since = time.monotonic()
+        if self._pending == 0:
+            return False
+        os.fdatasync(self._file.fileno())
+        self._pending = 0
+        self.committed = self.tokens
+        return True
+
+    def close(self) -> None:
+        """Close the file; it stays on the disk."""
+        self._file.close()
+
+
+def start(path: Path) -> int:
+    """How many tokens the branch has from its parent (0 when the journal holds all of it)."""
+    for head, _ in records(path):
+        return int(head["start"])
+    return 0
+
+
+def records(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, NDArray[Any]]]]:
+    """Header and arrays of the whole records, in order; stops at the first torn one."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError:
+        return
+    with file:
+        while len(frame := file.read(FRAME.size)) == FRAME.size:
+            size, check = FRAME.unpack(frame)
+            body = file.read(size)
+            if len(body) != size or zlib.crc32(body) != check:
+                return
+            try:
+                yield _unpacked(body)
+            except (SafetensorError, ValueError, KeyError):
+                return
+
+
+def read(path: Path, base: Trace) -> Trace:
+    """``base`` (the shared part; empty for a root) followed by everything in the journal."""
+    return joined(base, [build(*record) for record in records(path)])
+
+
+def joined(base: Trace, fragments: list[Trace]) -> Trace:
+    """One trace from consecutive fragments. A column that one of them lacks is NaN there."""
+    if not fragments:
+        return base
+    whole = [base, *fragments] if len(base) else fragments
+    tokens = _tokens(whole)
+    names = dict.fromkeys(n for f in whole for n in f.columns)
+    columns = {n: Column(n, np.concatenate([_values(f, n) for f in whole])) for n in names}
+    return Trace(
+        tokens, _prompt(whole), columns, _alternatives(whole), _attention(base, fragments),
+        fragments[0].origin, "", fragments[0].language,
+    )  # fmt: skip
+
+
+def _prompt(whole: list[Trace]) -> int:
+    """The prompt ends where the first fragment does not wholly belong to it."""
+    end = 0
+    for f in whole:
+        end += f.n_prompt
+        if f.n_prompt < len(f):
+            break
+    return end
+
+
+def _values(fragment: Trace, name: str) -> NDArray[np.float32]:
+    held = fragment.columns.get(name)
+    return held.values if held is not None else np.full(len(fragment), np.nan, np.float32)
+
+
+def _tokens(whole: list[Trace]) -> Tokens:
+    pieces = [p for f in whole for p in f.tokens.pieces()]
+    ids = np.concatenate([f.ids for f in whole])
+    labels: dict[int, str] = {}
+    start = 0
+    for f in whole:
+        labels |= {start + i: s for i, s in f.tokens.labels.items()}
+        start += len(f)
+    return Tokens.of(ids.tolist(), pieces, labels)
+
+
+def _attention(base: Trace, fragments: list[Trace]) -> Attention | None:
+    fresh = [f.attention for f in fragments if f.attention is not None]
+    held = base.attention
+    if held is None or not fresh:
+        return held if held is not None else join(fresh)
+    if held.form != fresh[0].form or held.first + held.count != fresh[0].first:
+        return join(fresh)  # another form, or a gap: what this run recorded
+    return join([held, *fresh])
+
+
+def _alternatives(whole: list[Trace]) -> Alternatives | None:
+    held = [f.alternatives for f in whole]
+    k = max((a.k for a in held if a is not None), default=0)
+    if k == 0:
+        return None
+    ids, logprobs = [], []
+    pieces: dict[int, bytes] = {}
+    labels: dict[int, str] = {}
+    for f, a in zip(whole, held, strict=True):
+        row_ids = np.full((len(f), k), -1, np.int32)
+        row_logprobs = np.full((len(f), k), -np.inf, np.float32)
+        if a is not None:
+            row_ids[:, : a.k], row_logprobs[:, : a.k] = a.ids, a.logprobs
+            pieces |= a.pieces
+            labels |= a.labels
+        ids.append(row_ids)
+        logprobs.append(row_logprobs)
+    return Alternatives(np.concatenate(ids), np.concatenate(logprobs), pieces, labels)
+
+
+def _unpacked(body: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    # the metadata sits in the JSON header of the safetensors format
+    size = int.from_bytes(body[:8], "little")
+    head = json.loads(json.loads(body[8 : 8 + size])["__metadata__"]["head"])
+    return head, load(body)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,116 @@
+"""Sessions and branches as plain values, and the figures that a row keeps of a trace."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from tokenscope.trace import Trace
+from tokenscope.trace.files import plain
+
+Status = Literal["running", "done", "kept"]
+EXCERPT = 80
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """One session. ``branches`` and ``tokens`` count what is not deleted."""
+
+    id: str
+    title: str
+    created: str
+    updated: str
+    branches: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """One branch. ``at``: its first token that is not its parent's (0: a root).
+
+    ``own_tokens``, ``own_logprob`` (nats, joint) and ``own_surprisal`` (nats, mean) describe what
+    differs from the parent; of a root, what was generated.
+    """
+
+    id: str
+    session: str
+    parent: str | None
+    at: int
+    title: str
+    excerpt: str
+    status: Status
+    finish: str
+    form: str
+    created: str
+    summary: Mapping[str, float | None]
+    own_tokens: int
+    own_logprob: float | None
+    own_surprisal: float | None
+
+
+def node_row(found: Mapping[str, Any]) -> NodeRow:
+    """A database row as a value."""
+    known = {name: found[name] for name in NodeRow.__dataclass_fields__}
+    return NodeRow(**{**known, "summary": json.loads(found["summary"])})
+
+
+def measured(trace: Trace, parent: str | None, at: int) -> dict[str, Any]:
+    """The columns of ``nodes`` that follow from the trace."""
+    start = at if parent is not None else trace.n_prompt
+    start = start if start < len(trace) else (len(trace) if parent is not None else 0)
+    figures = {k: plain(v) for k, v in trace.summary().items()}
+    whole = {k: int(figures[k] or 0) for k in ("tokens", "prompt_tokens", "generated_tokens")}
+    logprobs = np.zeros(0)
+    if "logprob" in trace.columns:
+        logprobs = trace.column("logprob")[start:].astype(np.float64)
+        logprobs = logprobs[np.isfinite(logprobs)]
+    joint = float(logprobs.sum()) if logprobs.size else math.nan
+    return {
+        "excerpt": excerpt(trace, at if parent is not None else 0),
+        "tokens": len(trace),
+        "summary": json.dumps({**figures, **whole}, allow_nan=False),
+        "own_tokens": len(trace) - start,
+        "own_logprob": plain(joint),
+        "own_surprisal": plain(-joint / logprobs.size) if logprobs.size else None,
+    }
+
+
+def excerpt(trace: Trace, start: int) -> str:
+    """The first line with something in it from token ``start`` on, at most 80 characters."""
+    offset = int(trace.tokens.offsets[min(start, len(trace))])
+    text = trace.tokens.data[offset : offset + 4000].decode("utf-8", "replace")
+    return one_line(text)
+
+
+def one_line(text: str) -> str:
+    """The first line that is not blank, without control characters, at most 80 characters."""
+    for line in text.splitlines():
+        if line.strip():
+            return printable(line.strip())[:EXCERPT]
+    return ""
+
+
+def printable(text: str) -> str:
+    """Control, format (bidi, zero-width) and unassigned characters as U+FFFD; tabs as a space."""
+    return "".join(
+        c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
+        for c in text.replace("\t", " ")
+    )
+
+
+def new_id() -> str:
+    """64 random bits: names that never come again, also after a purge."""
+    return secrets.token_hex(8)
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the millisecond: sorts as text."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

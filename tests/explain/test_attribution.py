@@ -1,0 +1,150 @@
+"""Attribution against captum, an independent implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import captum.attr
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from tests.explain.conftest import IDS
+
+from tokenscope.backends.attention_probe import Edge
+from tokenscope.backends.internals import HeadPatch, Internals, MlpPatch
+from tokenscope.errors import InputError
+from tokenscope.explain.agreement import kendall, spearman
+from tokenscope.explain.control import Cancelled, Control
+from tokenscope.explain.faithfulness import curves
+from tokenscope.explain.gradients import input_x_gradient, integrated_gradients
+from tokenscope.explain.perturb import ablate, attention_knockout, cut_edges, occlude, occlusion
+from tokenscope.explain.target import Asked, Target, ask
+
+
+def eager(asked: Asked) -> Callable[[torch.Tensor], torch.Tensor]:
+    """f of embeddings through transformers alone: none of our hooks or kernels."""
+    model = asked.internals.model
+
+    def forward(embeds: torch.Tensor) -> torch.Tensor:
+        model.set_attn_implementation("eager")
+        logits = model(inputs_embeds=embeds, use_cache=False).logits[:, -1]
+        a, b = asked.target.a, asked.target.b
+        return logits[:, a] - logits[:, b] if b is not None else logits.log_softmax(-1)[:, a]
+
+    return forward
+
+
+TARGETS = pytest.mark.parametrize("contrast", [None, 8], ids=["logprob", "contrast"])
+
+
+@TARGETS
+def test_input_x_gradient_equals_captum(internals: Internals, contrast: int | None) -> None:
+    asked = ask(internals, IDS, Target(12, 3, contrast))
+    made = input_x_gradient(asked)
+    oracle = captum.attr.InputXGradient(eager(asked))
+    wanted = oracle.attribute(asked.embeds().requires_grad_()).sum(-1)[0].detach().numpy()
+    assert made.values.shape == (12,) and made.values.dtype == np.float32
+    assert np.abs(made.values - wanted).max() <= 1e-5
+    assert made.value == pytest.approx(float(eager(asked)(asked.embeds())), abs=1e-5)
+
+
+@TARGETS
+def test_integrated_gradients_equals_captum(internals: Internals, contrast: int | None) -> None:
+    asked = ask(internals, IDS, Target(12, 3, contrast))
+    made = integrated_gradients(asked, steps=32, max_steps=32)
+    base = internals.mean_embedding().expand_as(asked.embeds())
+    oracle = captum.attr.IntegratedGradients(eager(asked))
+    wanted = oracle.attribute(asked.embeds(), base, n_steps=32, method="gausslegendre")
+    assert np.abs(made.values - wanted.sum(-1)[0].detach().numpy()).max() <= 1e-5
+    assert made.gap is not None and made.total is not None
+    assert made.gap == pytest.approx(float(made.values.sum()) - made.total, abs=1e-4)
+
+
+@TARGETS
+def test_occlusion_equals_captum(internals: Internals, contrast: int | None) -> None:
+    asked = ask(internals, IDS, Target(12, 3, contrast))
+    base = internals.mean_embedding().expand_as(asked.embeds())
+    mask = torch.arange(12)[None, :, None]
+    with torch.no_grad():
+        oracle = captum.attr.FeatureAblation(eager(asked))
+        wanted = oracle.attribute(asked.embeds(), base, feature_mask=mask)[0, :, 0]
+    assert np.abs(occlusion(asked).values - wanted.numpy()).max() <= 1e-5
+
+
+def test_regions_are_occluded_as_one(llama: Internals) -> None:
+    asked = ask(llama, IDS, Target(12, 3, 8))
+    groups = [np.asarray([7, 8]), np.asarray([0, 11]), np.asarray([2])]
+    embeds = asked.embeds()
+    for made, group in zip(occlude(asked, groups), groups, strict=True):
+        rows = embeds.clone()
+        rows[0, group] = llama.mean_embedding()
+        with torch.no_grad():
+            wanted = eager(asked)(embeds) - eager(asked)(rows)
+        assert made == pytest.approx(float(wanted), abs=1e-5)
+
+
+def test_integrated_gradients_says_when_it_does_not_converge(llama: Internals) -> None:
+    asked = ask(llama, IDS, Target(12, 3, 8))
+    bad = integrated_gradients(asked, steps=1, max_steps=1)
+    good = integrated_gradients(asked)
+    assert good.converged and not good.note and good.gap is not None and abs(good.gap) < 0.05
+    assert not bad.converged and "did not converge" in bad.note
+
+
+def test_knockout_is_the_sum_of_no_other_thing(internals: Internals) -> None:
+    asked = ask(internals, IDS, Target(12, 3, 8))
+    made = attention_knockout(asked).values
+    embeds = asked.embeds()
+    for key in (0, 5, 11):
+        with torch.no_grad():
+            whole = asked.target.of(internals.logits(embeds))
+            cut = asked.target.of(internals.logits(embeds, [(None, Edge(11, key))]))
+        assert made[key] == pytest.approx(float(whole - cut), abs=1e-5)
+
+
+def test_ablation_and_edges_are_differences(internals: Internals) -> None:
+    asked = ask(internals, IDS, Target(12, 3, 8))
+    parts = [HeadPatch(0, 1), HeadPatch(2, 3, "mean"), MlpPatch(1), Edge(11, 4, 1, 2)]
+    made = ablate(asked, parts)
+    embeds = asked.embeds()
+    for value, part in zip(made, parts, strict=True):
+        with torch.no_grad():
+            without = asked.target.of(internals.logits(embeds, [(None, part)]))
+        assert value == pytest.approx(asked.value() - float(without), abs=1e-5)
+    earlier = cut_edges(asked, [Edge(6, 2, None, None, "zero"), Edge(11, 2)])
+    assert earlier.shape == (2,) and np.isfinite(earlier).all()
+
+
+def test_rank_agreement_equals_scipy() -> None:
+    random = np.random.default_rng(1)
+    a, b = random.normal(size=60).round(1), random.normal(size=60).round(1)
+    assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
+    assert kendall(a, b) == pytest.approx(stats.kendalltau(a, b).statistic)
+    assert np.isnan(spearman(np.ones(4), a[:4])) and np.isnan(kendall(np.ones(4), a[:4]))
+
+
+def test_faithful_values_beat_random_ones(llama: Internals) -> None:
+    asked = ask(llama, IDS, Target(13, 3, 8))
+    made = curves(asked, occlusion(asked).values, points=14, orders=8)
+    assert made.fractions[0] == 0 and made.fractions[-1] == 1
+    assert made.deletion[0] == pytest.approx(asked.value(), abs=1e-5)
+    assert made.insertion[-1] == pytest.approx(asked.value(), abs=1e-5)
+    assert made.deletion[-1] == pytest.approx(float(made.insertion[0]), abs=1e-5)
+    assert made.random_deletion.shape == (8, 14)
+    assert made.deletion_area < made.random_deletion_area
+
+
+def test_cancel_stops_between_pieces(llama: Internals) -> None:
+    asked = ask(llama, IDS, Target(12, 3))
+    seen: list[int] = []
+    control = Control(lambda done, _total, _what: seen.append(done), lambda: len(seen) >= 2)
+    with pytest.raises(Cancelled):
+        integrated_gradients(asked, control, steps=2048, max_steps=2048)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("target", [Target(0, 1), Target(99, 1), Target(3, 4, 4), Target(3, 999)])
+def test_bad_targets_name_the_field(llama: Internals, target: Target) -> None:
+    with pytest.raises(InputError):
+        ask(llama, IDS, target)

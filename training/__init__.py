@@ -1,0 +1,1 @@
+"""Makes TokenScope's bundled model: corpus, tokenizer, weights and their figures."""

@@ -1,0 +1,26 @@
+/** The wire's types under short names. `schema.d.ts` is generated from the server's own types. */
+import type { components } from './schema'
+
+type S = components['schemas']
+
+export type Abilities = S['AbilityInfo']
+export type ColumnInfo = S['ColumnInfo']
+export type ModelInfo = S['ModelResponse']
+export type GalleryItem = S['GalleryItem']
+export type NodeInfo = S['NodeInfo']
+export type SessionInfo = S['SessionInfo']
+export type Session = S['SessionResponse']
+export type TraceInfo = S['TraceResponse']
+export type SpecialToken = S['SpecialToken']
+export type Message = S['Message']
+export type Settings = Required<S['Settings']>
+export type GenerateRequest = Omit<S['GenerateRequest'], 'settings'> & { settings: Settings }
+export type ForkRequest = Omit<S['ForkRequest'], 'settings'> & { settings: Settings }
+export type ScoreRequest = S['ScoreRequest']
+export type StartEvent = S['StartEvent']
+export type StepEvent = S['StepEvent']
+export type ProgressEvent = S['ProgressEvent']
+export type EndEvent = S['EndEvent']
+export type ErrorEvent = S['ErrorEvent']
+export type StreamEvent = StartEvent | StepEvent | ProgressEvent | EndEvent | ErrorEvent
+export type ErrorBody = S['ErrorResponse']

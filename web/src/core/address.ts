@@ -1,0 +1,36 @@
+/** What is shown, as it stands in the address: a view can be bookmarked and shared. */
+export interface Shown {
+  session: string | null
+  node: string | null
+  token: number | null
+  column: string | null
+  view: string | null
+}
+
+const NAMES = ['session', 'node', 'token', 'column', 'view'] as const
+
+export function readAddress(hash: string): Shown {
+  const q = new URLSearchParams(hash.replace(/^#/, ''))
+  const word = (name: string): string | null => {
+    const v = q.get(name)
+    return v !== null && v !== '' && v.length <= 200 ? v : null
+  }
+  const token = word('token')
+  return {
+    session: word('session'),
+    node: word('node'),
+    token: token !== null && /^\d{1,9}$/.test(token) ? Number(token) : null,
+    column: word('column'),
+    view: word('view'),
+  }
+}
+
+export function writeAddress(shown: Shown): string {
+  const q = new URLSearchParams()
+  for (const name of NAMES) {
+    const v = shown[name]
+    if (v !== null) q.set(name, String(v))
+  }
+  const s = q.toString()
+  return s === '' ? '' : '#' + s
+}

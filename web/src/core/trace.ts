@@ -1,0 +1,261 @@
+/**
+ * A trace as the page holds it: a struct of arrays that can grow while the model decodes.
+ *
+ * Index rule of the house: column value t describes token t given the tokens before it. The bytes
+ * of the tokens, concatenated, are the text; a special token has a label and no bytes.
+ */
+import type { NodeInfo, StepEvent, TraceInfo } from '../api/types'
+import { fromBase64, toText } from './bytes'
+
+export interface Alternative {
+  id: number
+  logprob: number
+}
+
+export interface Spelling {
+  bytes: Uint8Array
+  label: string | null
+}
+
+const NONE = -1
+
+export class Trace {
+  length = 0
+  nPrompt = 0
+  language = ''
+  k = 0
+  ids = new Int32Array(64)
+  offsets = new Int32Array(65)
+  data = new Uint8Array(256)
+  specials = new Map<number, string>()
+  spellings = new Map<number, Spelling>()
+  qualities = new Map<string, 'exact' | 'bound' | 'estimate'>()
+  attention: 'none' | 'top' | 'full' = 'none'
+  attentionFirst = 0
+  attentionCount = 0
+  origin: Record<string, unknown> = {}
+  hasAlternatives = false
+  private values = new Map<string, Float32Array>()
+  private alternativeIds = new Int32Array(0)
+  private alternativeLogprobs = new Float32Array(0)
+
+  constructor(public node: NodeInfo) {}
+
+  /** All but the numbers, which come by `setColumns` and `setAlternatives`. */
+  static of(info: TraceInfo): Trace {
+    const trace = new Trace(info.node)
+    trace.length = info.ids.length
+    trace.ids = Int32Array.from(info.ids)
+    trace.offsets = Int32Array.from(info.offsets)
+    trace.data = fromBase64(info.data)
+    trace.k = info.k
+    trace.setInfo(info)
+    for (const s of info.specials) trace.specials.set(s.index, s.label)
+    return trace
+  }
+
+  /** What the server tells about a trace besides tokens and numbers. */
+  setInfo(info: TraceInfo): void {
+    this.node = info.node
+    this.nPrompt = info.n_prompt
+    this.language = info.language
+    this.attention = info.attention
+    this.attentionFirst = info.attention_first
+    this.attentionCount = info.attention_count
+    this.origin = info.origin as Record<string, unknown>
+    info.columns.forEach((name, i) => this.qualities.set(name, info.qualities[i]))
+    for (const p of info.pieces) {
+      this.spellings.set(p.id, { bytes: fromBase64(p.bytes), label: p.label })
+    }
+  }
+
+  /** A branch of `parent` that shares its first `shared` tokens; a copy, so both may live on. */
+  static branchOf(parent: Trace, node: NodeInfo, shared: number): Trace {
+    const trace = new Trace(node)
+    const n = Math.min(shared, parent.length)
+    const bytes = parent.offsets[n]
+    trace.length = n
+    trace.nPrompt = Math.min(parent.nPrompt, n)
+    trace.language = parent.language
+    trace.k = parent.k
+    trace.ids = parent.ids.slice(0, n)
+    trace.offsets = parent.offsets.slice(0, n + 1)
+    trace.data = parent.data.slice(0, bytes)
+    for (const [i, label] of parent.specials) if (i < n) trace.specials.set(i, label)
+    trace.spellings = new Map(parent.spellings)
+    trace.qualities = new Map(parent.qualities)
+    for (const [name, v] of parent.values) trace.values.set(name, v.slice(0, n))
+    trace.alternativeIds = parent.alternativeIds.slice(0, n * parent.k)
+    trace.alternativeLogprobs = parent.alternativeLogprobs.slice(0, n * parent.k)
+    trace.hasAlternatives = parent.hasAlternatives
+    return trace
+  }
+
+  /** Octets of the columns route: T float32 per name, in the order of `names`. */
+  setColumns(names: string[], buffer: ArrayBuffer): void {
+    const T = this.length
+    if (buffer.byteLength !== names.length * T * 4) {
+      throw new RangeError(`columns: ${buffer.byteLength} bytes for ${names.length} x ${T}`)
+    }
+    names.forEach((name, i) => this.values.set(name, littleFloats(buffer, i * T * 4, T)))
+  }
+
+  /** Octets of the alternatives route: int32 (T, K) ids, then float32 (T, K) logprobs. */
+  setAlternatives(buffer: ArrayBuffer): void {
+    const n = this.length * this.k
+    if (buffer.byteLength !== n * 8) {
+      throw new RangeError(`alternatives: ${buffer.byteLength} bytes for ${n} pairs`)
+    }
+    this.alternativeIds = littleInts(buffer, 0, n)
+    this.alternativeLogprobs = littleFloats(buffer, n * 4, n)
+    this.hasAlternatives = true
+  }
+
+  /** Tokens of one stream event. Steps come in order and without gaps. */
+  append(step: StepEvent): void {
+    if (step.start !== this.length) {
+      throw new RangeError(`step starts at ${step.start}, expected ${this.length}`)
+    }
+    const n = step.ids.length
+    const before = this.length
+    const after = before + n
+    this.ids = grown(this.ids, after)
+    this.offsets = grown(this.offsets, after + 1)
+    for (let i = 0; i < n; i++) {
+      const bytes = fromBase64(step.bytes[i])
+      const from = this.offsets[before + i]
+      this.data = grown(this.data, from + bytes.length)
+      this.data.set(bytes, from)
+      this.ids[before + i] = step.ids[i]
+      this.offsets[before + i + 1] = from + bytes.length
+      this.spellings.set(step.ids[i], { bytes, label: null })
+    }
+    for (const s of step.specials) {
+      this.specials.set(s.index, s.label)
+      const id = step.ids[s.index - before]
+      if (id !== undefined) this.spellings.set(id, { bytes: new Uint8Array(0), label: s.label })
+    }
+    for (const p of step.pieces) {
+      this.spellings.set(p.id, { bytes: fromBase64(p.bytes), label: p.label })
+    }
+    this.appendColumns(step, before, after)
+    this.appendAlternatives(step, before, after)
+    this.length = after
+    if (step.prompt) this.nPrompt = after
+  }
+
+  private appendColumns(step: StepEvent, before: number, after: number): void {
+    for (const name of Object.keys(step.columns)) {
+      if (!this.values.has(name)) this.values.set(name, new Float32Array(before).fill(NaN))
+    }
+    for (const [name, old] of this.values) {
+      const column = grown(old, after)
+      const given = step.columns[name]
+      for (let i = before; i < after; i++) column[i] = given?.[i - before] ?? NaN
+      this.values.set(name, column)
+    }
+  }
+
+  private appendAlternatives(step: StepEvent, before: number, after: number): void {
+    const k = step.alternative_ids.reduce((most, row) => Math.max(most, row.length), 0)
+    if (k > this.k) this.widen(k, before)
+    if (this.k === 0) return
+    this.hasAlternatives = true
+    const K = this.k
+    this.alternativeIds = grown(this.alternativeIds, after * K)
+    this.alternativeLogprobs = grown(this.alternativeLogprobs, after * K)
+    this.alternativeIds.fill(NONE, before * K, after * K)
+    step.alternative_ids.forEach((row, i) => {
+      const at = (before + i) * K
+      row.forEach((id, j) => {
+        this.alternativeIds[at + j] = id
+        this.alternativeLogprobs[at + j] = step.alternative_logprobs[i]?.[j] ?? NaN
+      })
+    })
+  }
+
+  /** More alternatives a token than so far (a branch with other settings): rows get longer. */
+  private widen(k: number, rows: number): void {
+    const ids = new Int32Array(rows * k).fill(NONE)
+    const logprobs = new Float32Array(rows * k)
+    for (let t = 0; t < rows; t++) {
+      for (let j = 0; j < this.k; j++) {
+        ids[t * k + j] = this.alternativeIds[t * this.k + j]
+        logprobs[t * k + j] = this.alternativeLogprobs[t * this.k + j]
+      }
+    }
+    this.alternativeIds = ids
+    this.alternativeLogprobs = logprobs
+    this.k = k
+  }
+
+  get columnNames(): string[] {
+    return [...this.values.keys()]
+  }
+
+  /** float32 (T,), NaN where undefined; null if this trace has no such column. */
+  column(name: string): Float32Array | null {
+    const values = this.values.get(name)
+    return values ? values.subarray(0, this.length) : null
+  }
+
+  value(name: string, t: number): number {
+    return t < this.length ? (this.values.get(name)?.[t] ?? NaN) : NaN
+  }
+
+  bytes(t: number): Uint8Array {
+    return this.data.subarray(this.offsets[t], this.offsets[t + 1])
+  }
+
+  /** A token as text; special ones by their label. */
+  text(t: number): string {
+    return this.specials.get(t) ?? toText(this.bytes(t))
+  }
+
+  /** Text of tokens from..to (special ones have none). */
+  span(from: number, to: number): string {
+    return toText(this.data.subarray(this.offsets[from], this.offsets[to]))
+  }
+
+  alternatives(t: number): Alternative[] {
+    const out: Alternative[] = []
+    if (!this.hasAlternatives || t >= this.length) return out
+    for (let j = t * this.k; j < (t + 1) * this.k; j++) {
+      const id = this.alternativeIds[j]
+      if (id !== NONE) out.push({ id, logprob: this.alternativeLogprobs[j] })
+    }
+    return out
+  }
+
+  /** How an id is spelt, as far as this trace knows. */
+  spelling(id: number): string {
+    const s = this.spellings.get(id)
+    return s ? (s.label ?? toText(s.bytes)) : `#${id}`
+  }
+
+  isSpecial(id: number): boolean {
+    return (this.spellings.get(id)?.label ?? null) !== null
+  }
+}
+
+function grown<A extends Int32Array | Float32Array | Uint8Array>(a: A, n: number): A {
+  if (n <= a.length) return a
+  const Kind = a.constructor as new (n: number) => A
+  const b = new Kind(Math.max(n, a.length * 2, 64))
+  b.set(a)
+  return b
+}
+
+const LITTLE = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1
+
+export function littleFloats(buffer: ArrayBuffer, at: number, n: number): Float32Array {
+  if (LITTLE) return new Float32Array(buffer.slice(at, at + n * 4))
+  const view = new DataView(buffer, at)
+  return Float32Array.from({ length: n }, (_, i) => view.getFloat32(i * 4, true))
+}
+
+export function littleInts(buffer: ArrayBuffer, at: number, n: number): Int32Array {
+  if (LITTLE) return new Int32Array(buffer.slice(at, at + n * 4))
+  const view = new DataView(buffer, at)
+  return Int32Array.from({ length: n }, (_, i) => view.getInt32(i * 4, true))
+}

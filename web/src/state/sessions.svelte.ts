@@ -1,0 +1,100 @@
+/** The list of sessions, and the one that is open with its branches. */
+import { api } from '../api/client'
+import type { NodeInfo, Session, SessionInfo } from '../api/types'
+import { branches, subtree, type Branch } from '../core/tree'
+import { notices } from './notices.svelte'
+import { traces } from './traces.svelte'
+
+class Sessions {
+  /** null until the list has been fetched once. */
+  list = $state.raw<SessionInfo[] | null>(null)
+  open = $state.raw<Session | null>(null)
+  nodes: NodeInfo[] = $derived(this.open?.nodes ?? [])
+  tree: Branch[] = $derived(branches(this.nodes))
+
+  async refresh(): Promise<void> {
+    this.list = await api.sessions()
+  }
+
+  /** Fetch a session and make it the open one. */
+  async load(id: string): Promise<Session> {
+    const session = await api.session(id)
+    if (this.open?.id !== id) traces.clear()
+    this.open = session
+    return session
+  }
+
+  async create(): Promise<Session> {
+    const session = await api.newSession()
+    traces.clear()
+    this.open = session
+    return session
+  }
+
+  close(): void {
+    this.open = null
+  }
+
+  node(id: string): NodeInfo | null {
+    return this.nodes.find((n) => n.id === id) ?? null
+  }
+
+  /** A branch was made or has changed. */
+  putNode(node: NodeInfo): void {
+    const open = this.open
+    if (!open || open.id !== node.session) return
+    const others = open.nodes.filter((n) => n.id !== node.id)
+    const at = open.nodes.findIndex((n) => n.id === node.id)
+    const nodes = at < 0 ? [...others, node] : open.nodes.map((n) => (n.id === node.id ? node : n))
+    this.open = { ...open, nodes }
+  }
+
+  async renameNode(id: string, title: string): Promise<void> {
+    this.putNode(await api.renameNode(id, title))
+  }
+
+  async rename(id: string, title: string): Promise<void> {
+    const info = await api.renameSession(id, title)
+    this.list = (this.list ?? []).map((s) => (s.id === id ? info : s))
+    if (this.open?.id === id) this.open = { ...this.open, title: info.title }
+  }
+
+  /** Delete a branch with what grew from it. Returns the ids that are gone. */
+  async removeNode(id: string, undone: () => void): Promise<Set<string>> {
+    await api.deleteNode(id)
+    const gone = subtree(this.nodes, id)
+    const open = this.open
+    if (open) this.open = { ...open, nodes: open.nodes.filter((n) => !gone.has(n.id)) }
+    const more = gone.size - 1
+    const grown = more === 0 ? '' : ` with the ${more} that grew from it`
+    notices.say(`Branch deleted${grown}.`, {
+      label: 'Undo',
+      run: () => void this.restoreNode(id).then(undone, (e) => notices.fail(e)),
+    })
+    void this.refresh().catch(() => undefined)
+    return gone
+  }
+
+  private async restoreNode(id: string): Promise<void> {
+    const session = await api.restoreNode(id)
+    if (this.open?.id === session.id) this.open = session
+    await this.refresh()
+  }
+
+  async remove(id: string, undone: () => void): Promise<void> {
+    const title = this.list?.find((s) => s.id === id)?.title ?? ''
+    await api.deleteSession(id)
+    this.list = (this.list ?? []).filter((s) => s.id !== id)
+    if (this.open?.id === id) this.close()
+    notices.say(title ? `“${title}” deleted.` : 'Session deleted.', {
+      label: 'Undo',
+      run: () =>
+        void api
+          .restoreSession(id)
+          .then(() => this.refresh())
+          .then(undone, (e) => notices.fail(e)),
+    })
+  }
+}
+
+export const sessions = new Sessions()

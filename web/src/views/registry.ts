@@ -1,0 +1,28 @@
+/**
+ * The views in the middle of the page: each is one picture that answers one question.
+ *
+ * To add one: a folder beside this file with a component, and an entry here. See web/README.md.
+ */
+import type { Component } from 'svelte'
+import type { Abilities } from '../api/types'
+import Scope from './scope/Scope.svelte'
+
+export interface View {
+  title: string
+  /** The question that it answers; read aloud and shown as the tab's hint. */
+  question: string
+  component: Component
+  /** Key that goes there. */
+  key: string
+  /** Why it cannot be had with this model, null where it can. */
+  lacks?: (abilities: Abilities) => string | null
+}
+
+export const views: Record<string, View> = {
+  scope: {
+    title: 'Scope',
+    question: 'What did the model write, and how sure was it at every token?',
+    component: Scope,
+    key: 's',
+  },
+}
