@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import re
 import sysconfig
@@ -20,13 +21,13 @@ from pathlib import Path
 HELDOUT_LIST = Path(__file__).parent / "heldout.json"
 
 # Distributions that the project's environments install; nothing else is looked at.
-PACKAGES = (
-    "accelerate anyio captum click fastapi filelock fonttools fsspec greenlet huggingface_hub "
-    "httpx2 httpcore2 idna jinja2 markdown-it-py markupsafe matplotlib mpmath mypy networkx numpy "
-    "packaging pandas pillow playwright psutil pyarrow pydantic pygments pyparsing pytest "
-    "python-dateutil pyyaml regex rich safetensors setuptools sqlalchemy starlette sympy "
-    "tokenizers torch transformers typer typing_extensions uvicorn"
-).split()
+PACKAGES = """
+accelerate anyio captum click fastapi filelock fonttools fsspec greenlet huggingface_hub httpx2
+httpcore2 idna jinja2 markdown-it-py markupsafe matplotlib mpmath mypy networkx numpy packaging
+pandas pillow playwright psutil pyarrow pydantic pygments pyparsing pytest python-dateutil
+pyyaml regex rich safetensors setuptools sqlalchemy starlette sympy tokenizers torch
+transformers typer typing_extensions uvicorn
+""".split()  # noqa: SIM905
 PERMISSIVE = re.compile(r"\b(MIT|BSD|Apache|PSF|Python Software Foundation|ISC|HPND|0BSD)\b", re.I)
 RESTRICTIVE = re.compile(r"\b(A?GPL|LGPL|GPL|MPL|Mozilla|EPL|CDDL|EUPL|SSPL|Proprietary)", re.I)
 VENDORED = re.compile(r"(^|/)(_?vendor(ed)?|_?extern(als?)?|site-packages|third_party|thirdparty)/")
@@ -58,13 +59,13 @@ class Document:
 def license_of(distribution: importlib.metadata.Distribution) -> str:
     """The licence that a distribution's metadata states, on one line, or an empty string."""
     meta = distribution.metadata
-    stated = meta.get("License-Expression") or ""
+    stated: str = (meta.get_all("License-Expression") or [""])[0]
     if not stated:
         classifiers = meta.get_all("Classifier") or []
         found = [c.split(" :: ")[-1] for c in classifiers if c.startswith("License ::")]
         stated = ", ".join(c for c in found if c != "OSI Approved")
     if not stated:
-        stated = (meta.get("License") or "").strip().partition("\n")[0]
+        stated = (meta.get_all("License") or [""])[0].strip().partition("\n")[0]
     return stated
 
 
@@ -142,7 +143,7 @@ def package_documents(name: str) -> Iterator[Document]:
 def line_pairs(text: str) -> set[int]:
     """Hashes of the pairs of neighbouring lines, blanks and indentation ignored."""
     lines = [stripped for line in text.split("\n") if len(stripped := line.strip()) > 2]
-    return {hash(pair) for pair in zip(lines, lines[1:], strict=False)}
+    return {hash(pair) for pair in itertools.pairwise(lines)}
 
 
 class Deduplicator:

@@ -63,9 +63,7 @@ def nats(model: PreTrainedModel, ids: Sequence[int], end: int) -> float:
     for start, first, stop in windows(len(full), model.config.max_position_embeddings):
         logits = model(input_ids=full[None, start : stop - 1], use_cache=False).logits[0]
         picked = logits[first - 1 - start :].float()
-        total += torch.nn.functional.cross_entropy(
-            picked, full[first:stop], reduction="sum"
-        ).item()
+        total += torch.nn.functional.cross_entropy(picked, full[first:stop], reduction="sum").item()
     return total
 
 

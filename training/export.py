@@ -25,13 +25,13 @@ def to_transformers(network: Network) -> LlamaForCausalLM:
     missing, unexpected = model.load_state_dict(network.state_dict(), strict=False)
     if unexpected or set(missing) - {"lm_head.weight"}:
         raise ValueError(f"the shapes do not match: {missing} {unexpected}")
-    model.tie_weights()  # type: ignore[no-untyped-call]
+    model.tie_weights()
     return model.eval()
 
 
 def rounding_error(network: Network, dtype: torch.dtype) -> float:
     """Root-mean-square relative error that storing the weights in a 16-bit type brings."""
-    errors = [
+    errors: list[float] = [
         ((p - p.to(dtype).float()).norm() / p.norm().clamp_min(1e-12)).item()
         for p in network.state_dict().values()
     ]
@@ -41,7 +41,7 @@ def rounding_error(network: Network, dtype: torch.dtype) -> float:
 def export(network: Network, tokenizer: Tokenizer, folder: Path) -> torch.dtype:
     """Writes weights, configuration and tokenizer; returns the 16-bit type that loses less."""
     dtype = min(DTYPES, key=lambda d: rounding_error(network, d))
-    model = to_transformers(network).to(dtype)  # type: ignore[arg-type]
+    model = to_transformers(network).to(dtype)
     model.config.dtype = dtype
     model.generation_config = GenerationConfig(
         bos_token_id=0, eos_token_id=0, pad_token_id=0, max_new_tokens=64

@@ -22,7 +22,7 @@ class VocabularyLoss(torch.autograd.Function):
     """Mean cross-entropy of `hidden @ weight.T`; the gradient is made in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         rows = hidden.shape[0]
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
@@ -45,7 +45,7 @@ class VocabularyLoss(torch.autograd.Function):
         return total / rows
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden * scale, grad_weight * scale, None
 
@@ -177,7 +177,7 @@ class Network(nn.Module):
     def loss(self, states: Tensor, targets: Tensor) -> Tensor:
         """Mean loss in nats of the targets, from the final states."""
         flat = states.reshape(-1, states.shape[-1])
-        out: Tensor = VocabularyLoss.apply(  # type: ignore[no-untyped-call]
+        out: Tensor = VocabularyLoss.apply(
             flat, self.model.embed_tokens.weight.to(flat.dtype), targets.reshape(-1)
         )
         return out

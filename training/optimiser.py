@@ -22,7 +22,8 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if flip else x
+    out: Tensor = x.mT if flip else x
+    return out
 
 
 class Muon(torch.optim.Optimizer):
@@ -44,6 +45,8 @@ class Muon(torch.optim.Optimizer):
             for shape, params in shapes.items():
                 updates = []
                 for p in params:
+                    if p.grad is None:
+                        continue
                     state = self.state[p]
                     if "momentum" not in state:
                         state["momentum"] = torch.zeros_like(p)
@@ -63,7 +66,8 @@ def make_optimisers(
     model: nn.Module, muon_lr: float, adam_lr: float, momentum: float = 0.95
 ) -> list[torch.optim.Optimizer]:
     """Muon over the layers' matrices; AdamW over embeddings and norms."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, p in model.named_parameters():
         (matrices if p.ndim == 2 and "embed_tokens" not in name else rest).append(p)
     return [

@@ -11,6 +11,7 @@ import transformers as hf
 
 from tokenscope.backends.internals import Internals
 
+torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 VOCAB = 97
 COMMON = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 IDS = [5, 17, 17, 42, 8, 23, 42, 8, 61, 5, 17, 90, 3, 42]

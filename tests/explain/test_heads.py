@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.explain.conftest import IDS
 
+from tests.explain.conftest import IDS
 from tokenscope.backends import attention_probe
 from tokenscope.backends.internals import Internals
 from tokenscope.errors import CapacityError, InputError, UnknownName

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.explain.conftest import IDS
 
+from tests.explain.conftest import IDS
 from tokenscope.backends.attention_probe import Edge
 from tokenscope.backends.internals import HeadPatch, Internals, MlpPatch
 from tokenscope.errors import AbilityError, InputError

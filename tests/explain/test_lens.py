@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.explain.conftest import IDS
 
+from tests.explain.conftest import IDS
 from tokenscope.backends.anatomy import freeze_norm
 from tokenscope.backends.internals import Internals
 from tokenscope.errors import AbilityError

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from tokenscope.errors import AbilityError
 
 LAYERS = ("layers", "h", "blocks")
-FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f")
+FINAL_NORMS = (
+    "norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "embedding_norm",
+)  # fmt: skip
 ATTENTIONS = ("self_attn", "attn", "attention")
 OUTPUTS = ("o_proj", "c_proj", "dense", "out_proj")
 FEED_FORWARDS = ("mlp", "feed_forward", "block_sparse_moe", "ffn")

@@ -7,7 +7,7 @@ one: the logits there are the distribution of the token that comes next. Not thr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -67,8 +67,10 @@ class Captured:
 class Internals:
     """A transformers ``*ForCausalLM`` in eval mode, opened. Raises AbilityError (see anatomy)."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, turn: AbstractContextManager[Any] | None = None) -> None:
+        """``turn`` is entered around every run of the model: others may use it in between."""
         self.model = model
+        self.turn: AbstractContextManager[Any] = turn if turn is not None else nullcontext()
         self.anatomy: Anatomy = read_anatomy(model)
         self._mean: Tensor | None = None
 
@@ -131,6 +133,13 @@ class Internals:
         ``patches``: pairs of batch row (None: all) and patch. These are the model's real logits,
         after a final softcap.
         """
+        with self.turn:
+            return self._logits(embeds, patches, probe)
+
+    def _logits(
+        self, embeds: Tensor, patches: Sequence[tuple[int | None, Patch]] = (),
+        probe: Probe | None = None,
+    ) -> Tensor:  # fmt: skip
         edges = [(r, p) for r, p in patches if isinstance(p, Edge)]
         probe = probe or Probe()
         probe.edges = [*probe.edges, *edges]
@@ -165,7 +174,7 @@ class Internals:
             return None
         cache = DynamicCache()
         positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
-        with torch.no_grad(), probing(self.model, Probe()):
+        with self.turn, torch.no_grad(), probing(self.model, Probe()):
             self.model(
                 inputs_embeds=embeds, position_ids=positions, past_key_values=cache,
                 use_cache=True, logits_to_keep=1,
@@ -176,7 +185,7 @@ class Internals:
         self, cache: Any, length: int, embeds: Tensor,
         edges: Sequence[tuple[int | None, Edge]] = (),
     ) -> Tensor:  # fmt: skip
-        """(B, V): logits after the first ``length`` positions of ``cache`` and ``embeds`` (B, n, d).
+        """(B, V): logits after ``length`` positions of ``cache`` and then ``embeds`` (B, n, d).
 
         The cache is copied, so it can serve again.
         """
@@ -190,7 +199,7 @@ class Internals:
                 shape = (batch, -1, -1, -1)
                 copy.update(keys.expand(shape), values.expand(shape), index)
         positions = torch.arange(length, length + count, device=embeds.device)[None]
-        with torch.no_grad(), probing(self.model, Probe(edges=edges)):
+        with self.turn, torch.no_grad(), probing(self.model, Probe(edges=edges)):
             out = self.model(
                 inputs_embeds=embeds, position_ids=positions.expand(batch, -1),
                 past_key_values=copy, use_cache=True, logits_to_keep=1,
@@ -219,7 +228,9 @@ class Internals:
 
             return hook
 
-        with ExitStack() as hooks, torch.no_grad():
+        embeds = self.embed(ids)
+        # hooks hear every run of the model, so nobody else may have a turn while they hang
+        with self.turn, ExitStack() as hooks, torch.no_grad():
             pre = layers[0].block.register_forward_pre_hook(keep_input("in", 0), with_kwargs=True)
             hooks.callback(pre.remove)
             for part in layers:
@@ -239,7 +250,7 @@ class Internals:
                     hooks.callback(handle.remove)
             last = self.anatomy.head.register_forward_hook(keep("logits", 0))
             hooks.callback(last.remove)
-            self.logits(self.embed(ids))
+            self._logits(embeds)
         scale = self.anatomy.residual_scale
         seen.residual.append(store["in", 0])
         for part in layers:

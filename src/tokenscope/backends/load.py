@@ -81,6 +81,7 @@ def load(
     recorder.register()
     found = probe(model)
     notes += found.notes
+    compact = found.compact
     config = model.config.get_text_config(decoder=True)
     size = next(iter(model.parameters())).element_size()
     heads = int(getattr(config, "num_attention_heads", 0) or 0)
@@ -106,7 +107,7 @@ def load(
         internals=True,
     )  # fmt: skip
     return TransformersBackend(
-        model, vocabulary, info, abilities, stops, bos, marks, template, variables, place
+        model, vocabulary, info, abilities, stops, bos, marks, template, variables, compact, place
     )
 
 

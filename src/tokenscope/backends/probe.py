@@ -14,6 +14,7 @@ import torch
 
 from tokenscope.backends import recorder
 from tokenscope.backends.cache import GrowingLayer, growing_cache, plain_layers
+from tokenscope.backends.compact import CompactStep, compact_step
 
 TOKENS = 8
 SPLIT = 5
@@ -27,6 +28,7 @@ class Probe:
     kernel: str
     layers: tuple[int, ...]
     notes: tuple[str, ...]
+    compact: CompactStep | None = None
 
 
 def probe(model: Any) -> Probe:
@@ -52,9 +54,15 @@ def probe(model: Any) -> Probe:
             cause = f"differs by {worst:.1e}"
     limit = TOLERANCE.get(next(iter(model.parameters())).dtype, 1e-4)
     if worst <= limit and len(layers) == len(reference):
-        return Probe(
-            recorder.KERNEL, layers, (f"attention recorder checked against eager: {worst:.1e}",)
-        )
+        notes = [f"attention recorder checked against eager: {worst:.1e}"]
+        compact = compact_step(model)
+        if compact is not None:
+            gap = _compact_difference(model, compact, ids, logits, reference)
+            if gap <= limit:
+                notes.append(f"lean step checked against eager: {gap:.1e}")
+            else:
+                compact = None
+        return Probe(recorder.KERNEL, layers, tuple(notes), compact)
     model.set_attn_implementation("eager")
     note = f"eager attention is used: the recorder does not fit this family ({cause})"
     return Probe("eager", tuple(range(len(reference))), (note,))
@@ -92,3 +100,26 @@ def _difference(
     if worst != worst:
         worst = float("inf")
     return worst, layers
+
+
+def _compact_difference(
+    model: Any,
+    compact: CompactStep,
+    ids: torch.Tensor,
+    logits: torch.Tensor,
+    reference: list[torch.Tensor],
+) -> float:
+    """The same for the lean step, fed one token at a time; inf where it cannot run."""
+    cache = [GrowingLayer() for _ in range(plain_layers(model.config) or 0)]
+    scale = float(logits.abs().max().clamp(min=1.0))
+    worst = 0.0
+    try:
+        with torch.inference_mode():
+            for t, token in enumerate(ids[0].tolist()):
+                got, rows = compact(token, cache, True)
+                worst = max(worst, float((got[0] - logits[t]).abs().max()) / scale)
+                for row, want in zip(rows, reference, strict=True):
+                    worst = max(worst, float((row[:, 0] - want[:, t, : t + 1]).abs().max()))
+    except (RuntimeError, ValueError, AttributeError, TypeError):
+        return float("inf")
+    return worst if worst == worst else float("inf")

@@ -11,6 +11,7 @@ import torch
 
 from tokenscope.backends import chat, recorder
 from tokenscope.backends.cache import GrowingLayer, growing_cache, plain_layers
+from tokenscope.backends.compact import CompactStep
 from tokenscope.backends.infill import InfillMarks, find_stops
 from tokenscope.backends.protocol import Abilities, Extension, ForkKind, ModelInfo, Rows
 from tokenscope.backends.vocabulary import Vocabulary
@@ -55,6 +56,7 @@ class TransformersBackend:
     marks: InfillMarks | None = None
     template: str | None = None
     template_variables: Mapping[str, Any] = field(default_factory=dict)
+    compact: CompactStep | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
@@ -142,6 +144,10 @@ class TransformersBackend:
             raise InputError("token id", f"{bad} is not in 0..{self._embeddings - 1}")
         last = rows.last if rows is not None else 0
         with torch.inference_mode():
+            if n == 1 and self.compact is not None and state.plain and past > 0:
+                logits, attention = self.compact(int(ids[0]), state.cache.layers, last > 0)
+                state.ids.append(int(ids[0]))
+                return Extension(logits, attention)
             feed = torch.tensor([list(ids)], device=self.device)
             positions = torch.arange(past, past + n, device=self.device)[None]
             if self.info.kernel == recorder.KERNEL:

@@ -55,6 +55,17 @@ def language_of_fence(info: str) -> str | None:
     return _aliases().get(word.lower())
 
 
+# First lines that leave no doubt.
+_DECISIVE = (
+    (re.compile(r"\A\s*<\?php"), "php"),
+    (re.compile(r"(?i)\A\s*<!doctype html"), "html"),
+    (re.compile(r"\A#!.*\bpython"), "python"),
+    (re.compile(r"\A#!.*\b(ba|z|k|da)?sh\b"), "bash"),
+    (re.compile(r"\A#!.*\bruby\b"), "ruby"),
+    (re.compile(r"\A#!.*\b(node|deno|bun)\b"), "javascript"),
+)
+
+
 @cache
 def _hints() -> list[tuple[str, list[re.Pattern[str]]]]:
     return [(n, [re.compile(h, re.MULTILINE) for h in lang.hints]) for n, lang in LANGUAGES]
@@ -70,6 +81,9 @@ def language_of_content(data: bytes) -> str:
     text = data[:_SAMPLE].decode("utf-8", "replace")
     if re.search(r"^ {0,3}(```|~~~)", text, re.MULTILINE):
         return "markdown"
+    for first, name in _DECISIVE:
+        if first.search(text):
+            return name
     scores: dict[str, int] = {}
     for name, patterns in _hints():
         for pattern in patterns:

@@ -36,7 +36,7 @@ class Follower:
         self._parsed = 0
         self._tree: Tree | None = None
         self._flat = Flat()
-        self._regions = Regions.file_only(0, language)
+        self._regions = parse(b"", language)
         self._began = self._ready = clock()
         self.spent = 0.0
 
@@ -75,17 +75,15 @@ class Follower:
         if before is not None:
             before.edit(old, old, len(data), _NOWHERE, _NOWHERE, _NOWHERE)
         tree = tree_of(data, self._language, before)
-        if tree is None:
+        keep = 0
+        if tree is not None and before is not None:
+            first = min((r.start_byte for r in before.changed_ranges(tree)), default=old)
+            keep = self._kept(tree, min(first, old))
+        self._flat.truncate(keep)
+        if tree is None or not self._flat.extend(tree, self._language, keep):
             self._tree, self._flat = None, Flat()
             self._regions = Regions.file_only(len(data), self._name, "unparsed", error=True)
             return
-        keep = 0
-        if before is not None:
-            changed = tree.included_ranges and before.changed_ranges(tree)
-            first = min((r.start_byte for r in changed), default=old)
-            keep = self._kept(tree, min(first, old))
-        self._flat.truncate(keep)
-        self._flat.extend(tree, self._language, keep)
         self._tree = tree
         self._regions = self._flat.regions(self._language, data)
 

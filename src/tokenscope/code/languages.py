@@ -21,7 +21,7 @@ _JS = {
     "klass": "class_declaration class",
     "keyword": "this super import",
     "constant": "undefined",
-    "string": "template_string string_fragment regex regex_pattern regex_flags regex_delimiter",
+    "string": "template_string string_fragment regex regex_pattern regex_flags",
     "punctuation": "optional_chain",
     "comment": "html_comment hash_bang_line",
     "text": "jsx_text",
@@ -229,7 +229,7 @@ _TABLE = (
         "sql", "SQL", "tree_sitter_sql", suffixes=".sql", fences="sql postgresql mysql sqlite",
         expression="binary_expression invocation case cast subquery field list array literal"
         " column_definition term assignment between_expression exists window_function",
-        statement="statement create_* alter_* drop_* insert update delete cte !*_query select_statement"
+        statement="statement create_* alter_* drop_* insert update delete cte !*_query"
         " set_statement",
         block="block from where join group_by order_by having select function_body transaction",
         function="create_function create_procedure", klass="create_table create_view"
@@ -303,7 +303,7 @@ _TABLE = (
         "json", "JSON", "tree_sitter_json", suffixes=".json .geojson .ipynb .webmanifest",
         fences="json", expression="string array object", statement="pair",
         block="object array",
-        hints=(r"\A\s*[\[{]\s*(\"|\{|\[|\Z)", r"^\s*\"[^\"]+\"\s*:\s*[\[{\"\d-tfn]"),
+        hints=(r"\A\s*[\[{]\s*(\"|\{|\[|\Z)", r"^\s*\"[^\"]+\"\s*:\s*[\[{\"\dtfn-]"),
     ),
 )  # fmt: skip
 for _language in _TABLE:

@@ -47,8 +47,8 @@ def _clip(text: bytes) -> str | None:
 
 
 def borrow_names(regions: Regions, data: bytes) -> None:
-    """Name the definitions that have no name field: from what they are assigned to, else, for
-    classes, from their first identifier. Adds to ``regions.names`` while it is being built."""
+    """Name the definitions that have no name field: from what they are assigned to; tables of
+    SQL and rules of CSS from their first identifier. Adds to ``regions.names`` while it is being built."""
     names = regions.names
     assert isinstance(names, MutableMapping)
     wanted = np.flatnonzero(regions.level & (LEVEL_BITS["function"] | LEVEL_BITS["class"]))
@@ -59,7 +59,7 @@ def borrow_names(regions: Regions, data: bytes) -> None:
         parent = int(regions.parent[index])
         if parent >= 0 and regions.kinds[regions.kind[parent]] in _HOLDERS and parent + 1 != index:
             holder = parent + 1  # the first child of the holder is what is assigned to
-        elif regions.level[index] & LEVEL_BITS["class"] or parent == 0:
+        elif regions.kinds[regions.kind[index]].startswith(("create_", "rule_set")):
             below = range(index + 1, min(index + 9, len(regions)))
             inside = (
                 i for i in below

@@ -16,7 +16,7 @@ from tokenscope.trace.record import Trace
 BUDGET = 1 << 30
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Kept:
     """A state, the ids that it has seen, and the trace that was measured on the way (if any)."""
 

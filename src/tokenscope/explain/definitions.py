@@ -143,11 +143,13 @@ define(
 # --- attention heads --------------------------------------------------------------------------
 define(
     "entropy", "heads", "Entropy", "nats", "mean over queries of -sum_j a_j ln a_j",
-    "Clark 2019, arXiv 1906.04341", "A sink of an extra score (gpt-oss) takes mass that no key has.",
+    "Clark 2019, arXiv 1906.04341",
+    "A sink of an extra score (gpt-oss) takes mass that no key has.",
 )  # fmt: skip
 define(
     "distance", "heads", "Distance", "tokens", "mean over queries of sum_j a_j (q - j)",
-    "Vig & Belinkov 2019, arXiv 1906.04284", "A heavy first token makes every head look far-sighted.",
+    "Vig & Belinkov 2019, arXiv 1906.04284",
+    "A heavy first token makes every head look far-sighted.",
 )  # fmt: skip
 define(
     "sink", "heads", "Sink", "mass", "mean over queries q > 0 of a_0, the first token",

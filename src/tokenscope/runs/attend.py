@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,13 @@ def recompute_rows(engine: Engine, trace: Trace, start: int, end: int) -> NDArra
     if engine.abilities.fork == "crop":
         engine.prefixes.put(state)
     return np.stack([r.cpu().numpy() for r in out.attention]).astype(np.float32)
+
+
+def reduced(
+    values: NDArray[Any], layers: tuple[int, ...], layer: Pick, head: Pick
+) -> NDArray[np.float32]:
+    """(L, H, ...) reduced to (...) by a choice of layer (a model's number) and head."""
+    return _along(_along(values, layer, "layer", layers), head, "head", None)
 
 
 def _pick(

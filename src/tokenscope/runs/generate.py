@@ -81,8 +81,12 @@ class Run:
         self._collector = Collector(plan.shared, plan.n_prompt, origin, language)
         self._finish: Finish = ""
         self._decoding = engine.decode(plan, self._cancel)
+        self._steps = self._go()
 
     def __iter__(self) -> Iterator[Step]:
+        return self._steps  # one iterator for good: a loop that was left can be taken up again
+
+    def _go(self) -> Iterator[Step]:
         try:
             for item in self._decoding:
                 if isinstance(item, str):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,10 +50,19 @@ def guarded(app: FastAPI, access: Access) -> ASGIApp:
     return Guard(Bodies(app), access)
 
 
-def create(
-    model: Model, store: Store, access: Access, *, most_runs: int = MOST_RUNS,
-    folder: Path = page.FOLDER,
-) -> tuple[ASGIApp, House]:  # fmt: skip
+@dataclass(frozen=True)
+class Served:
     """What a server serves, and the house behind it (to stop its runs when the server stops)."""
+
+    app: ASGIApp
+    house: House
+
+
+def open_house(
+    model: Model, store: Store, access: Access, most_runs: int = MOST_RUNS,
+    folder: Path = page.FOLDER,
+) -> Served:  # fmt: skip
+    """Put model, store and page together, behind the guard."""
+    logging.getLogger("uvicorn.access").disabled = True  # a request line may hold the key
     house = House(model, store, Live(most_runs), gallery.read())
-    return guarded(routes_of(house, folder), access), house
+    return Served(guarded(routes_of(house, folder), access), house)

@@ -46,9 +46,7 @@ class Bodies:
         if body:
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
-                await refusal(415, "bad_type", "send JSON (application/json)")(
-                    scope, receive, send
-                )
+                await refusal(415, "bad_type", "send JSON (application/json)")(scope, receive, send)
                 return
             try:
                 check(body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Response
 
 from tokenscope.errors import InputError
@@ -12,12 +14,10 @@ from tokenscope.server.live import Slot
 from tokenscope.server.stream import EventStream, Writer
 
 router = APIRouter(prefix="/api")
-EVENTS = {
+EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events; the data of each is one StreamEvent.",
-        "content": {
-            "text/event-stream": {"schema": {"$ref": "#/components/schemas/StreamEvent"}}
-        },
+        "content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/StreamEvent"}}},
     }
 }
 
@@ -47,9 +47,7 @@ def score_route(session: str, body: wire.ScoreRequest, house: TheHouse) -> Event
     """A new root branch that holds measured text, nothing generated."""
     house.store.session(session)
     with house.live.slot() as slot:
-        run = score(
-            house.model, body.text, language=body.language, alternatives=body.alternatives
-        )
+        run = score(house.model, body.text, language=body.language, alternatives=body.alternatives)
         return _stream(house, slot, run, session)
 
 

@@ -40,7 +40,7 @@ def of_error(error: TokenScopeError) -> Response:
 
 
 def of_validation(errors: Sequence[Mapping[str, Any]]) -> Response:
-    """The first thing wrong with a request. Names known fields only: a field's name is input too."""
+    """The first thing wrong with a request. Only known fields are named: a name is input too."""
     first = errors[0]
     where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
     if first["type"] == "extra_forbidden":

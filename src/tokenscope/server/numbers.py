@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Response
@@ -13,7 +13,7 @@ from tokenscope.runs.attend import Pick, attended_by, attention_rows
 from tokenscope.server.house import TheHouse
 
 router = APIRouter(prefix="/api/nodes/{node}")
-OCTETS = {200: {"content": {"application/octet-stream": {}}}}
+OCTETS: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
 MAX_INDEX = 2**31 - 1
 
 
@@ -40,8 +40,10 @@ def columns(
 def alternatives(node: str, house: TheHouse) -> Response:
     """int32 (T, K) ids, -1 where none; then float32 (T, K) logprobs."""
     found = house.store.trace(node).alternatives
-    return Response(b"", media_type="application/octet-stream") if found is None else octets(
-        found.ids, found.logprobs
+    return (
+        Response(b"", media_type="application/octet-stream")
+        if found is None
+        else octets(found.ids, found.logprobs)
     )
 
 
@@ -80,8 +82,10 @@ def check_index(field: str, t: int, length: int) -> None:
 
 def number_or_word(field: str, text: str) -> Pick:
     """``"3"`` -> 3, ``"mean"`` and ``"max"`` as they are. Raises InputError."""
-    if text == "mean" or text == "max":
-        return text
+    if text == "mean":
+        return "mean"
+    if text == "max":
+        return "max"
     if text.isascii() and text.isdigit():
         return int(text)
     raise InputError(field, "must be a number, 'mean' or 'max'")

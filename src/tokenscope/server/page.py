@@ -12,7 +12,6 @@ from starlette.exceptions import HTTPException
 from tokenscope.server.security import STYLE_NONCE
 
 FOLDER = Path(__file__).parent / "page"
-NONCE_MARK = "__STYLE_NONCE__"
 NOT_BUILT = (
     "TokenScope runs, but its page has not been built.\n\n"
     "Run `make web` in the source folder, then load this address again.\n"
@@ -31,18 +30,20 @@ def router(folder: Path = FOLDER) -> APIRouter:
         if not file.is_file():
             return PlainTextResponse(NOT_BUILT, 503)
         # the page hands this to the code editor, whose styles are made at run time
-        nonce = getattr(request.state, STYLE_NONCE)
+        mark = f'<meta name="style-nonce" content="{getattr(request.state, STYLE_NONCE)}" />'
         return HTMLResponse(
-            file.read_text("utf-8").replace(NONCE_MARK, nonce),
+            file.read_text("utf-8").replace("<head>", f"<head>{mark}", 1),
             headers={"cache-control": "no-store"},
         )
 
     @routes.get("/{path:path}")
     def asset(path: str) -> Response:
-        if path.startswith("api/") or "\0" in path:
-            raise HTTPException(404)
-        file = (root / path).resolve()
-        if root not in file.parents or not file.is_file() or file.name == "index.html":
+        try:
+            file = (root / path).resolve()
+            known = root in file.parents and file.is_file() and file.name != "index.html"
+        except (OSError, ValueError):  # a name that no file can have
+            known = False
+        if not known:
             raise HTTPException(404)
         hashed = file.parent.name == "assets"
         kind = TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]

@@ -109,7 +109,7 @@ def pieces(table: Alternatives, ids: Iterable[int]) -> list[wire.Piece]:
 
 def numbers(values: NDArray[np.float32]) -> list[float | None]:
     """float32 (n,) as short JSON numbers of 8 significant digits; what is not finite is None."""
-    short = shortened(values).tolist()
+    short: list[float | None] = shortened(values).tolist()
     finite = np.isfinite(values)
     if bool(finite.all()):
         return short

@@ -11,13 +11,14 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
-from tokenscope.server import decoding, numbers, routes
+from tokenscope.server import decoding, explain_routes, numbers, routes, structure_routes
+from tokenscope.server.explain_wire import ExplainEvent
 from tokenscope.server.wire import ErrorResponse, StreamEvent
 
 
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
-    for part in (routes, decoding, numbers):
+    for part in (routes, decoding, numbers, explain_routes, structure_routes):
         app.include_router(part.router)
 
 
@@ -32,8 +33,12 @@ def document() -> dict[str, Any]:
     found: dict[str, Any] = app.openapi()
     schemas = found["components"]["schemas"]
     template = "#/components/schemas/{model}"
-    for name, kind in (("StreamEvent", StreamEvent), ("ErrorResponse", ErrorResponse)):
-        schema = TypeAdapter(kind).json_schema(ref_template=template, mode="serialization")
+    shapes: dict[str, Any] = {
+        "StreamEvent": StreamEvent, "ErrorResponse": ErrorResponse,
+        "ExplainEvent": ExplainEvent,
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        schema = TypeAdapter(shape).json_schema(ref_template=template, mode="serialization")
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
     # every error has the one shape, also what the framework calls a validation error

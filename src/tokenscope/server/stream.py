@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fastapi import Response
 from pydantic import BaseModel
@@ -134,12 +134,25 @@ def step_event(part: Part, known: set[int]) -> wire.StepEvent:
     )  # fmt: skip
 
 
+class Job(Protocol):
+    """What an EventStream needs: a channel, a thread's work that fills it, a way to stop it."""
+
+    id: str
+    channel: Channel
+
+    def write(self) -> None:
+        """The thread: from the first event to the last. Never raises."""
+
+    def cancel(self) -> None:
+        """End soon."""
+
+
 class EventStream(Response):
     """The response: starts the thread, sends what comes, notices when nobody reads."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Job) -> None:
         super().__init__()
         del self.headers["content-length"]
         self.headers["cache-control"] = "no-store"

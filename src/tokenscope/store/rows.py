@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
+from sqlalchemy import RowMapping
 
 from tokenscope.trace import Trace
 from tokenscope.trace.files import plain
@@ -56,7 +57,7 @@ class NodeRow:
     own_surprisal: float | None
 
 
-def node_row(found: Mapping[str, Any]) -> NodeRow:
+def node_row(found: RowMapping) -> NodeRow:
     """A database row as a value."""
     known = {name: found[name] for name in NodeRow.__dataclass_fields__}
     return NodeRow(**{**known, "summary": json.loads(found["summary"])})

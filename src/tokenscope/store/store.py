@@ -48,21 +48,26 @@ class Store:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Folder(Path(folder))
+        self._folder = Folder(Path(folder))
         try:
-            self._files = self.folder.path / "traces"
+            self._files = self._folder.path / "traces"
             self._files.mkdir(mode=0o700, exist_ok=True)
-            self._database = Database(self.folder.path / FILE)
+            self._database = Database(self._folder.path / FILE)
             self._cache = TraceCache(CACHE_BYTES)
             self.kept = self._recover()
         except BaseException:
-            self.folder.release()
+            self._folder.release()
             raise
+
+    @property
+    def path(self) -> Path:
+        """The data folder."""
+        return self._folder.path
 
     def close(self) -> None:
         """Let go of the folder."""
         self._database.close()
-        self.folder.release()
+        self._folder.release()
 
     # --- sessions -----------------------------------------------------------------------------
     def sessions(self) -> list[SessionRow]:

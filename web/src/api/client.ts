@@ -109,3 +109,6 @@ export const api = {
   fork: (node: string, body: ForkRequest, signal?: AbortSignal) =>
     stream(`nodes/${id(node)}/fork`, body, signal) as AsyncGenerator<StreamEvent>,
 }
+
+/** For routes that live in files of their own (api/explain.ts). */
+export { json as askJson, octets as askOctets, stream as askStream }

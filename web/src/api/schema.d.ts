@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/api/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Explain Info
+         * @description Methods, tables, patterns, and the formula and source of every number.
+         */
+        get: operations["explain_info"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/gallery": {
         parameters: {
             query?: never;
@@ -70,6 +90,26 @@ export interface paths {
          * @description Give a branch a title.
          */
         patch: operations["rename_node"];
+        trace?: never;
+    };
+    "/api/nodes/{node}/ablate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ablate Route
+         * @description The effect of taking out one head, MLP or attention edge.
+         */
+        post: operations["ablate_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/nodes/{node}/alternatives": {
@@ -152,6 +192,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Explain Route
+         * @description Why this token rather than that one: a job with progress; stop it with the runs route.
+         */
+        post: operations["explain_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/find": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Find Route
+         * @description Heads that show a pattern most; ``edge`` takes a query position and key positions.
+         */
+        get: operations["find_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/fork": {
         parameters: {
             query?: never;
@@ -166,6 +246,46 @@ export interface paths {
          * @description A branch that differs from its parent at one token.
          */
         post: operations["fork_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/heads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Heads Route
+         * @description float32 (S, L, H) statistics, int32 (S,) counts, float32 (L, H, C, C) pictures.
+         */
+        get: operations["heads_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/matrix": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Matrix Route
+         * @description float32 (queries, keys) of one head, of the mean or maximum over heads, or the rollout.
+         */
+        get: operations["matrix_route"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -370,6 +490,90 @@ export interface components {
             logits: boolean;
         };
         /**
+         * AblateRequest
+         * @description One part to take out. An edge takes ``query`` and ``key``; null layer or head means all.
+         */
+        AblateRequest: {
+            /** At */
+            at: number;
+            /** Contrast */
+            contrast?: number | null;
+            /** Head */
+            head?: number | null;
+            /**
+             * How
+             * @default mean
+             * @enum {string}
+             */
+            how?: "zero" | "mean" | "cut";
+            /** Key */
+            key?: number | null;
+            /** Layer */
+            layer?: number | null;
+            /**
+             * Part
+             * @enum {string}
+             */
+            part: "head" | "mlp" | "edge";
+            /** Query */
+            query?: number | null;
+            /** Token */
+            token?: number | null;
+        };
+        /**
+         * AblateResponse
+         * @description ``value``: f(x) in nats; ``effect``: f(x) - f(x without the part).
+         */
+        AblateResponse: {
+            /** Effect */
+            effect: number;
+            /** Value */
+            value: number;
+        };
+        /**
+         * AttributionEvent
+         * @description The attribution: ``values`` nats per token before ``at``; ``value`` f(x); see Explanation.
+         */
+        AttributionEvent: {
+            /** At */
+            at: number;
+            /** Contrast */
+            contrast: string | null;
+            /** Contrast Id */
+            contrast_id: number | null;
+            /** Converged */
+            converged: boolean;
+            /** Gap */
+            gap: number | null;
+            /** Logprob */
+            logprob: number;
+            /** Logprob Contrast */
+            logprob_contrast: number | null;
+            /** Method */
+            method: string;
+            /** Note */
+            note: string;
+            /** Reasons */
+            reasons: components["schemas"]["ReasonInfo"][];
+            /** Sentence */
+            sentence: string;
+            /** Target */
+            target: string;
+            /** Token */
+            token: string;
+            /** Token Id */
+            token_id: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "attribution";
+            /** Value */
+            value: number;
+            /** Values */
+            values: (number | null)[];
+        };
+        /**
          * ColumnInfo
          * @description A column's header, enough to draw it. ``lo``/``hi``: ends of the scale, null = open.
          */
@@ -415,6 +619,26 @@ export interface components {
             type: "committed";
         };
         /**
+         * DefinitionInfo
+         * @description What a number means. ``limits``: what it does not show.
+         */
+        DefinitionInfo: {
+            /** Formula */
+            formula: string;
+            /** Group */
+            group: string;
+            /** Limits */
+            limits: string;
+            /** Name */
+            name: string;
+            /** Source */
+            source: string;
+            /** Title */
+            title: string;
+            /** Unit */
+            unit: string;
+        };
+        /**
          * EndEvent
          * @description Last event of a run that ended well (also when it was cancelled).
          */
@@ -458,6 +682,92 @@ export interface components {
             message: string;
         };
         /**
+         * ExplainEnd
+         * @description Last event of a job that ended well, also when it was cancelled.
+         */
+        ExplainEnd: {
+            /**
+             * Finish
+             * @enum {string}
+             */
+            finish: "done" | "cancelled";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "end";
+        };
+        ExplainEvent: components["schemas"]["ExplainStart"] | components["schemas"]["ExplainProgress"] | components["schemas"]["AttributionEvent"] | components["schemas"]["TableEvent"] | components["schemas"]["ExplainEnd"] | components["schemas"]["ErrorEvent"];
+        /**
+         * ExplainInfo
+         * @description What can be asked. ``statistics``: the order in which the heads route sends them.
+         */
+        ExplainInfo: {
+            /** Definitions */
+            definitions: components["schemas"]["DefinitionInfo"][];
+            /** Layers */
+            layers: components["schemas"]["LayerInfo"][];
+            /** Methods */
+            methods: components["schemas"]["MethodInfo"][];
+            /** Patterns */
+            patterns: string[];
+            /** Statistics */
+            statistics: string[];
+            /** Tables */
+            tables: string[];
+        };
+        /**
+         * ExplainProgress
+         * @description ``done`` of ``total`` pieces of the stage ``what``.
+         */
+        ExplainProgress: {
+            /** Done */
+            done: number;
+            /** Total */
+            total: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "progress";
+            /** What */
+            what: string;
+        };
+        /**
+         * ExplainRequest
+         * @description Why token ``at``, perhaps rather than ``contrast``. ``token``: instead of the one there.
+         */
+        ExplainRequest: {
+            /** At */
+            at: number;
+            /** Contrast */
+            contrast?: number | null;
+            /**
+             * Method
+             * @default input_x_gradient
+             */
+            method?: string;
+            /** Tables */
+            tables?: string[];
+            /** Token */
+            token?: number | null;
+        };
+        /**
+         * ExplainStart
+         * @description First event; cancel with the runs route.
+         */
+        ExplainStart: {
+            /** Run */
+            run: string;
+            /** Tables */
+            tables: string[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "start";
+        };
+        /**
          * ForkRequest
          * @description A branch that differs from its parent at token ``at``.
          *
@@ -488,6 +798,18 @@ export interface components {
             token_id?: number | null;
             /** Token Ids */
             token_ids?: number[] | null;
+        };
+        /**
+         * FoundHead
+         * @description A head and how well it fits the pattern.
+         */
+        FoundHead: {
+            /** Head */
+            head: number;
+            /** Layer */
+            layer: number;
+            /** Score */
+            score: number;
         };
         /**
          * GalleryItem
@@ -547,6 +869,24 @@ export interface components {
             suffix?: string | null;
         };
         /**
+         * LayerInfo
+         * @description What attention a layer has. ``window`` 0: all keys; ``kv_heads`` below ``heads``: grouped.
+         */
+        LayerInfo: {
+            /** Attention */
+            attention: boolean;
+            /** Heads */
+            heads: number;
+            /** Kv Heads */
+            kv_heads: number;
+            /** Layer */
+            layer: number;
+            /** Sinks */
+            sinks: boolean;
+            /** Window */
+            window: number;
+        };
+        /**
          * Message
          * @description One message of a chat prompt.
          */
@@ -555,6 +895,16 @@ export interface components {
             content: string;
             /** Role */
             role: string;
+        };
+        /**
+         * MethodInfo
+         * @description A method of attribution; its definition has the same name. ``cost``: in forwards.
+         */
+        MethodInfo: {
+            /** Cost */
+            cost: string;
+            /** Name */
+            name: string;
         };
         /**
          * ModelResponse
@@ -678,6 +1028,26 @@ export interface components {
              * @enum {string}
              */
             type: "progress";
+        };
+        /**
+         * ReasonInfo
+         * @description A span of bytes, what the attribution gives it, and what taking it out does (nats).
+         */
+        ReasonInfo: {
+            /** Attribution */
+            attribution: number;
+            /** Drop */
+            drop: number;
+            /** End */
+            end: number;
+            /** Kind */
+            kind: string;
+            /** Line */
+            line: number;
+            /** Start */
+            start: number;
+            /** Text */
+            text: string;
         };
         /**
          * ScoreRequest
@@ -821,7 +1191,8 @@ export interface components {
          * @description n tokens from index ``start`` on (a prefill sends many, a decoding step one).
          *
          *     ``columns[name]`` has n values; ``alternative_ids`` and ``alternative_logprobs`` n rows.
-         *     ``prompt``: these tokens belong to the prompt. ``pieces``: ids not seen before in the stream.
+         *     A row is empty where there are none (token 0). ``specials`` count from the start of the branch.
+         *     ``prompt``: these tokens were given. ``pieces``: ids not seen before in the stream.
          */
         StepEvent: {
             /** Alternative Ids */
@@ -874,6 +1245,27 @@ export interface components {
             tokens: number;
             /** Tokens Per S */
             tokens_per_s: number | null;
+        };
+        /**
+         * TableEvent
+         * @description One table; ``definitions`` names what its numbers mean.
+         */
+        TableEvent: {
+            /** Definitions */
+            definitions: string[];
+            /** Name */
+            name: string;
+            /** Note */
+            note: string;
+            /** Rows */
+            rows: {
+                [key: string]: string | number | (number | null)[] | string[] | null;
+            }[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "table";
         };
         /**
          * TitleRequest
@@ -934,6 +1326,35 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    explain_info: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExplainInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     gallery: {
         parameters: {
             query?: never;
@@ -1087,6 +1508,41 @@ export interface operations {
             };
         };
     };
+    ablate_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AblateRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AblateResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     alternatives: {
         parameters: {
             query?: never;
@@ -1218,6 +1674,76 @@ export interface operations {
             };
         };
     };
+    explain_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExplainRequest"];
+            };
+        };
+        responses: {
+            /** @description Server-sent events; the data of each is one ExplainEvent. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["ExplainEvent"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    find_route: {
+        parameters: {
+            query: {
+                pattern: string;
+                query?: number | null;
+                keys?: string;
+            };
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FoundHead"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     fork_route: {
         parameters: {
             query?: never;
@@ -1240,6 +1766,78 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": components["schemas"]["StreamEvent"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    heads_route: {
+        parameters: {
+            query?: {
+                size?: number;
+            };
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": unknown;
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    matrix_route: {
+        parameters: {
+            query?: {
+                layer?: number;
+                head?: string;
+                kind?: "weights" | "norm" | "rollout";
+                q0?: number;
+                q1?: number | null;
+                k0?: number;
+                k1?: number | null;
+            };
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": unknown;
                 };
             };
             /** @description Refused. */

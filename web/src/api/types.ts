@@ -22,5 +22,12 @@ export type StepEvent = S['StepEvent']
 export type ProgressEvent = S['ProgressEvent']
 export type EndEvent = S['EndEvent']
 export type ErrorEvent = S['ErrorEvent']
-export type StreamEvent = StartEvent | StepEvent | ProgressEvent | EndEvent | ErrorEvent
+export type CommittedEvent = S['CommittedEvent']
+export type StreamEvent =
+  | StartEvent
+  | StepEvent
+  | ProgressEvent
+  | CommittedEvent
+  | EndEvent
+  | ErrorEvent
 export type ErrorBody = S['ErrorResponse']

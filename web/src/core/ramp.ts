@@ -15,7 +15,7 @@ export interface Ramp {
   ink: string[]
 }
 
-type Lch = [lightness: number, chroma: number, hue: number]
+export type Lch = [lightness: number, chroma: number, hue: number]
 
 // Control points at even distances; the lightness in them is linear.
 const POINTS: Record<RampName, Record<Theme, Lch[]>> = {
@@ -93,7 +93,8 @@ const toHex = (c: Rgb): string => '#' + c.map((x) => x.toString(16).padStart(2, 
 const DARK_INK = '#0c0e12'
 const LIGHT_INK = '#ffffff'
 
-function build(points: Lch[]): Ramp {
+/** A ramp through control points at even distances. */
+export function build(points: Lch[]): Ramp {
   const lab = points.map(([L, c, h]) => {
     const rad = (h * Math.PI) / 180
     return [L, c * Math.cos(rad), c * Math.sin(rad)]

@@ -33,11 +33,11 @@ export function quantile(values: Iterable<number>, q: number): number {
   return finite[Math.min(finite.length - 1, Math.max(0, Math.ceil(q * finite.length) - 1))]
 }
 
-/** The smallest of 1, 2, 3, 5, 8 times a power of ten that is not below x. */
+/** The smallest of 1, 1.5, 2, 3, 4, 5, 6, 8 times a power of ten that is not below x. */
 export function niceAbove(x: number): number {
   if (!(x > 0)) return 1
   const power = 10 ** Math.floor(Math.log10(x))
-  for (const m of [1, 2, 3, 5, 8]) if (m * power >= x * (1 - 1e-9)) return m * power
+  for (const m of [1, 1.5, 2, 3, 4, 5, 6, 8]) if (m * power >= x * (1 - 1e-9)) return m * power
   return 10 * power
 }
 
@@ -59,6 +59,20 @@ export function rangeOf(spec: Spec, values: Iterable<number>): Range {
   }
   if (spec.scale === 'log') lo = Math.max(lo, Math.min(1, hi / 1e6) || 1e-6)
   if (!(hi > lo)) hi = lo + 1
+  return { lo, hi }
+}
+
+/** A range that holds every finite value: for pictures where a number cut off would mislead. */
+export function rangeHolding(range: Range, values: Float32Array): Range {
+  let { lo, hi } = range
+  let least = lo
+  let most = hi
+  for (const v of values) {
+    if (v < least && v !== -Infinity) least = v
+    if (v > most && v !== Infinity) most = v
+  }
+  if (most > hi) hi = niceAbove(most)
+  if (least < lo) lo = least < 0 ? -niceAbove(-least) : least
   return { lo, hi }
 }
 

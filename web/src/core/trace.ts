@@ -24,9 +24,9 @@ export class Trace {
   nPrompt = 0
   language = ''
   k = 0
-  ids = new Int32Array(64)
-  offsets = new Int32Array(65)
-  data = new Uint8Array(256)
+  ids: Int32Array = new Int32Array(64)
+  offsets: Int32Array = new Int32Array(65)
+  data: Uint8Array = new Uint8Array(256)
   specials = new Map<number, string>()
   spellings = new Map<number, Spelling>()
   qualities = new Map<string, 'exact' | 'bound' | 'estimate'>()
@@ -36,8 +36,8 @@ export class Trace {
   origin: Record<string, unknown> = {}
   hasAlternatives = false
   private values = new Map<string, Float32Array>()
-  private alternativeIds = new Int32Array(0)
-  private alternativeLogprobs = new Float32Array(0)
+  private alternativeIds: Int32Array = new Int32Array(0)
+  private alternativeLogprobs: Float32Array = new Float32Array(0)
 
   constructor(public node: NodeInfo) {}
 

@@ -1,3 +1,5 @@
+import { untrack } from 'svelte'
+
 /** Everything that can be done, by name and key: the palette, the key list and the keys read it. */
 export interface Command {
   id: string
@@ -18,9 +20,10 @@ class Commands {
 
   /** Returns how to take them away again: hand it to an `$effect`. */
   add(commands: Command[]): () => void {
-    this.sets = [...this.sets, commands]
+    // Untracked: an effect that adds commands must not run again because it did.
+    this.sets = [...untrack(() => this.sets), commands]
     return () => {
-      this.sets = this.sets.filter((s) => s !== commands)
+      this.sets = untrack(() => this.sets).filter((s) => s !== commands)
     }
   }
 

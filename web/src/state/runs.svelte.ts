@@ -139,7 +139,7 @@ class Runs {
           trace.node = event.node
           sessions.putNode(event.node)
           await this.settle(trace)
-        } else {
+        } else if (event.type === 'error') {
           notices.fail(new Error(event.message), 'The run failed.')
           await this.reload(trace)
         }
@@ -164,11 +164,16 @@ class Runs {
     }
   }
 
+  /** After a broken line: the trace as far as the store has it. */
+  async refetch(node: string): Promise<void> {
+    traces.drop(node)
+    if (focus.node === node) await focus.show(node)
+  }
+
   /** The store knows better than the page: take its word. */
   private async reload(trace: Trace): Promise<void> {
-    traces.drop(trace.node.id)
     if (sessions.open) await sessions.load(sessions.open.id)
-    if (focus.node === trace.node.id) await focus.show(trace.node.id)
+    await this.refetch(trace.node.id)
   }
 
   private paint(trace: Trace): void {

@@ -5,7 +5,9 @@
  */
 import type { Component } from 'svelte'
 import type { Abilities } from '../api/types'
+import Attention from './attention/Attention.svelte'
 import Scope from './scope/Scope.svelte'
+import Why from './why/Why.svelte'
 
 export interface View {
   title: string
@@ -24,5 +26,19 @@ export const views: Record<string, View> = {
     question: 'What did the model write, and how sure was it at every token?',
     component: Scope,
     key: 's',
+  },
+  attention: {
+    title: 'Attention',
+    question: 'What does each head look at, and which head does what?',
+    component: Attention,
+    key: 'h',
+    lacks: (can) => (can.internals && can.attention ? null : 'This backend gives no access to attention heads.'),
+  },
+  why: {
+    title: 'Why',
+    question: 'Why did the model choose this token rather than that one?',
+    component: Why,
+    key: 'y',
+    lacks: (can) => (can.internals ? null : "This backend gives no access to the model's internals."),
   },
 }

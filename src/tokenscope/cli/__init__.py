@@ -1,0 +1,52 @@
+"""The command line. Results go to stdout, everything else to stderr.
+
+Exit codes: 0 done, 1 a check or policy failed, 2 bad input, 3 the environment lacks something,
+130 interrupted. ``--json`` prints one JSON document to stdout and nothing else, also on failure.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from tokenscope.cli import bench, decode, doctor, explain, models, serve, structure
+from tokenscope.cli.output import fail
+from tokenscope.errors import TokenScopeError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="TokenScope: look into a code model while it decodes.",
+)  # fmt: skip
+for command in (
+    serve.serve, decode.generate, decode.score, models.models, explain.explain, structure.structure,
+    bench.bench, doctor.doctor,
+):  # fmt: skip
+    app.command()(command)
+
+
+def main() -> None:
+    """Run one command and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command. Returns the exit code."""
+    as_json = "--json" in arguments
+    command: Any = typer.main.get_command(app)
+    try:
+        result = command.main(args=arguments, prog_name="tokenscope", standalone_mode=False)
+    except TokenScopeError as error:
+        return fail(error.code, str(error), error.exit_code, as_json)
+    except typer.TyperException as error:
+        return fail("usage", error.format_message(), error.exit_code, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # whoever read our output has gone (`| head`): no error; keep Python from flushing to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,142 @@
+"""``tokenscope serve``: the page and its server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokenscope.cli.options import (
+    DataOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    NetworkOption,
+    loaded,
+)
+from tokenscope.cli.output import document, say
+from tokenscope.errors import InputError
+
+if TYPE_CHECKING:
+    from tokenscope.server.app import Served
+
+GRACE = 10  # seconds that open connections have to end when the server stops
+
+
+def serve(
+    model: ModelOption = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8321,
+    data: DataOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
+    allow_network: NetworkOption = False,
+    model_root: Annotated[
+        Path | None, typer.Option(help="Models must lie inside this folder.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A name that browsers may ask for (repeat).")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="A proxy before this server speaks TLS.")
+    ] = False,
+    most_runs: Annotated[
+        int, typer.Option(min=1, max=256, help="Runs at once; one more is told to wait.")
+    ] = 8,
+    new_token: Annotated[
+        bool, typer.Option("--new-token", help="Make a new key: signs every browser out.")
+    ] = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Serve the page. Prints its address, which carries the key; Ctrl-C stops it."""
+    from tokenscope.server.app import open_house
+    from tokenscope.server.security import Access, check_bind, stored_token
+    from tokenscope.store import Store, default_folder
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if (tls_cert is None) != (tls_key is None):
+        raise InputError("--tls-cert", "goes together with --tls-key")
+    names = [n.lower() for n in allow_host or []]
+    check_bind(host, tls_cert is not None, behind_proxy, names)
+    listening = listen(host, port)
+    store = Store(data if data is not None else default_folder())
+    try:
+        token = stored_token(store.path, new_token)
+        access = Access(token, frozenset(names), https=tls_cert is not None or behind_proxy)
+        say("loading the model ...")
+        served = open_house(
+            loaded(model, dtype, device, allow_network, model_root), store, access, most_runs
+        )
+        url = address(host, listening.getsockname()[1], names, access.https, behind_proxy)
+        key = f"{url}/?token={token}"
+        announce(served, key, url, listening.getsockname()[1], as_json)
+        if open_page:
+            webbrowser.open(key)
+        run(served, listening, tls_cert, tls_key)
+    finally:
+        store.close()
+        listening.close()
+    say("stopped")
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises InputError when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError("--port", f"cannot listen on {host} port {port}: {reason}") from error
+
+
+def address(host: str, port: int, names: list[str], https: bool, behind_proxy: bool) -> str:
+    """What a browser types to get here, without the key."""
+    name = names[0] if names else f"[{host}]" if ":" in host else host
+    end = "" if behind_proxy and names else f":{port}"
+    return f"{'https' if https else 'http'}://{name}{end}"
+
+
+def announce(served: Served, key: str, url: str, port: int, as_json: bool) -> None:
+    """Say where the page is; the only time the key is printed."""
+    info = served.house.model.info
+    if as_json:
+        document({"url": key, "address": url, "port": port, "pid": os.getpid(),
+                  "model": info.name, "data": str(served.house.store.path)})  # fmt: skip
+        return
+    say(f"{info.name}: {info.parameters / 1e6:.1f} M parameters, {info.dtype}, {info.device}")
+    say(f"sessions are kept in {served.house.store.path}")
+    if served.house.store.kept:
+        say(f"brought back {served.house.store.kept} interrupted branch(es)")
+    print(key, flush=True)
+
+
+def run(served: Served, listening: socket.socket, cert: Path | None, key: Path | None) -> None:
+    """Serve until a signal comes; then stop the runs, keep what they wrote, and return."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: object) -> None:
+            served.house.live.stop()  # streams end, so that connections can close
+            super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+    # uvicorn raises the signals again when it is done; here that shall not kill us mid-way
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: None)
+    config = uvicorn.Config(
+        served.app, log_config=None, access_log=False, server_header=False, ws="none",
+        lifespan="on", proxy_headers=False, timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=30, ssl_certfile=cert, ssl_keyfile=key,
+    )  # fmt: skip
+    Server(config).run(sockets=[listening])

@@ -1,0 +1,91 @@
+"""``tokenscope structure``: a column of a file, or of all files of a folder, by its syntax."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tokenscope.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    NetworkOption,
+    loaded,
+)
+from tokenscope.cli.output import document, say, visible
+from tokenscope.errors import InputError
+
+
+def structure(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A source file, or a folder.")],
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by", help="kind, category, expression, statement, line, block, function, class "
+            "or file.",
+        ),
+    ] = "statement",
+    column: Annotated[str, typer.Option("--column", "-c", help="What is rolled up.")] = "entropy",
+    group: Annotated[
+        str, typer.Option("--group", help="region: each by itself; kind: all of a kind together.")
+    ] = "region",
+    language: Annotated[
+        str, typer.Option("--language", help="Default: by the file's name, else its content.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder: write the rows to this Parquet.")
+    ] = None,
+    model: ModelOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
+    allow_network: NetworkOption = False,
+    as_json: JsonOption = False,
+) -> int:  # fmt: skip
+    """Score code with the model and add up a column over its syntax tree."""
+    from tokenscope.code.detect import chosen
+    from tokenscope.runs.structure_files import roll_up_files, source_files
+
+    if language:
+        language = chosen(language)
+    folder = path.is_dir()
+    if folder and out is None:
+        raise InputError("--out", "a folder needs --out FILE.parquet")
+    files = source_files(path)
+    engine = loaded(model, dtype, device, allow_network)
+    made = roll_up_files(
+        engine, files, path if folder else path.parent, by=by, column=column, group=group,
+        language=language, say=say,
+    )  # fmt: skip
+    if out is not None:
+        try:
+            made.frame.to_parquet(out, index=False)
+        except OSError as error:
+            raise InputError("--out", f"cannot be written: {error.strerror}") from error
+    if as_json:
+        document(
+            {
+                "path": path.name, "by": by, "column": column, "group": group,
+                "files": made.files, "skipped": made.skipped,
+                "out": None if out is None else str(out),
+                "rows": [] if folder else _rows(made.frame),
+            }
+        )  # fmt: skip
+    elif folder:
+        say(f"{len(made.frame)} rows of {len(made.files)} files")
+    else:
+        shown = made.frame.drop(columns=["path", "language", "region"])
+        print(visible(shown.to_string(index=False, float_format=lambda x: f"{x:.3f}")))
+    return 1 if made.skipped else 0
+
+
+def _rows(frame: Any) -> list[dict[str, Any]]:
+    """Records with null for what is not defined."""
+    rows: list[dict[str, Any]] = frame.to_dict("records")
+    return [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        for row in rows
+    ]

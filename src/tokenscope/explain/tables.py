@@ -1,0 +1,148 @@
+"""Tables that go with an explanation; each is one more picture of the same choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tokenscope.backends.internals import HeadPatch, MlpPatch, Patch
+from tokenscope.explain.agreement import kendall, spearman
+from tokenscope.explain.control import Control
+from tokenscope.explain.explanation import Row, Table, region_sums
+from tokenscope.explain.faithfulness import curves
+from tokenscope.explain.gradients import F32
+from tokenscope.explain.lens import direct_logits, logit_lens
+from tokenscope.explain.methods import mean_attention
+from tokenscope.explain.perturb import ablate, attention_knockout
+from tokenscope.explain.target import Asked
+from tokenscope.registry import Registry
+from tokenscope.trace.record import Trace
+from tokenscope.trace.regions import LEVEL_BITS
+
+MOST_REGIONS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a table is made of. ``values`` float32 (at,): the attribution; ``show`` names an id."""
+
+    asked: Asked
+    trace: Trace
+    values: F32
+    show: Callable[[int], str]
+    control: Control
+
+
+TABLES: Registry[Callable[[Asking], Table]] = Registry("table")
+
+
+@TABLES.register("regions")
+def regions(a: Asking) -> Table:
+    """Sums of the attribution per line and per syntax region, heaviest first."""
+    rows: list[Row] = []
+    for level in ("line", *LEVEL_BITS):
+        if level != "file":
+            rows += region_sums(a.trace, a.values, level)[:MOST_REGIONS]
+    return Table("regions", tuple(rows))
+
+
+@TABLES.register("lens")
+def lens(a: Asking) -> Table:
+    """One row per layer boundary: the stream before layer 0 is the embedding."""
+    made = logit_lens(a.asked)
+    last = len(made.a) - 1
+    rows = tuple(
+        {
+            "layer": i, "title": "embedding" if i == 0 else f"after layer {i - 1}",
+            "tokens": [a.show(int(t)) for t in made.ids[i]],
+            "logprobs": [float(p) for p in made.logprobs[i]],
+            "a": float(made.a[i]), "b": float(made.b[i]), "rank": int(made.rank_a[i]),
+        }
+        for i in range(last + 1)
+    )  # fmt: skip
+    if made.overtake is None:
+        note = "A does not lead at the end."
+    else:
+        note = f"A leads from the row '{rows[made.overtake]['title']}' on."
+    return Table("lens", rows, ("logit_lens", "overtake"), note)
+
+
+@TABLES.register("components")
+def components(a: Asking) -> Table:
+    """Direct logit attribution of every head, MLP and bias."""
+    made = direct_logits(a.asked)
+    rows = tuple(
+        {"part": c.part, "layer": c.layer, "head": c.head, "value": c.value} for c in made.parts
+    )
+    what = "z_A minus the mean logit" if made.centred else "z_A - z_B"
+    note = f"The parts add up to {what} = {made.total:.4f} with an error of {made.error:.1e}."
+    if made.before_softcap:
+        note += " This model caps its final logits; the parts explain the logits before the cap."
+    return Table("components", rows, ("direct_logit",), note)
+
+
+@TABLES.register("ablation")
+def ablation(a: Asking) -> Table:
+    """Effect of taking out every head and every MLP, one at a time, by their mean."""
+    patches: list[Patch] = []
+    for layer in a.asked.internals.anatomy.layers:
+        patches += [HeadPatch(layer.index, h, "mean") for h in range(layer.heads)]
+        if layer.mlp is not None:
+            patches.append(MlpPatch(layer.index, "mean"))
+    effects = ablate(a.asked, patches, a.control)
+    rows = tuple(
+        {
+            "part": "head" if isinstance(p, HeadPatch) else "mlp", "layer": p.layer or 0,
+            "head": p.head if isinstance(p, HeadPatch) else -1, "effect": float(e),
+        }
+        for p, e in zip(patches, effects, strict=True)
+    )  # fmt: skip
+    note = "Each part is replaced by its mean over the text."
+    return Table("ablation", rows, ("ablation",), note)
+
+
+@TABLES.register("edges")
+def edges(a: Asking) -> Table:
+    """The cause beside the picture: what the last position looked at, and what each look does."""
+    looked = mean_attention(a.asked, a.control).values
+    effect = attention_knockout(a.asked, a.control).values
+    rows = tuple(
+        {"index": i, "attention": float(x), "effect": float(y), "value": float(v)}
+        for i, (x, y, v) in enumerate(zip(looked, effect, a.values, strict=True))
+    )
+    size = np.abs(effect)
+    note = (
+        f"Rank agreement over {len(rows)} tokens: attention with the size of the effect rho = "
+        f"{spearman(looked, size):.2f}, tau = {kendall(looked, size):.2f}; the attribution's "
+        f"size with the size of the effect rho = {spearman(np.abs(a.values), size):.2f}."
+    )
+    names = ("attention_mean", "attention_knockout", "rank_agreement")
+    return Table("edges", rows, names, note)
+
+
+@TABLES.register("faithfulness")
+def faithfulness(a: Asking) -> Table:
+    """Deletion and insertion of the attribution's best tokens, beside random orders."""
+    made = curves(a.asked, a.values, control=a.control)
+    low_d, high_d = made.random_deletion.min(0), made.random_deletion.max(0)
+    low_i, high_i = made.random_insertion.min(0), made.random_insertion.max(0)
+    rows = tuple(
+        {
+            "fraction": float(x), "deletion": float(made.deletion[i]),
+            "insertion": float(made.insertion[i]),
+            "random_deletion": float(made.random_deletion[:, i].mean()),
+            "random_deletion_low": float(low_d[i]), "random_deletion_high": float(high_d[i]),
+            "random_insertion": float(made.random_insertion[:, i].mean()),
+            "random_insertion_low": float(low_i[i]), "random_insertion_high": float(high_i[i]),
+        }
+        for i, x in enumerate(made.fractions)
+    )  # fmt: skip
+    verdict = "points at what matters" if made.beats_random else "does no better than chance"
+    note = (
+        f"By both curves the attribution {verdict}: deletion area {made.deletion_area:.2f} "
+        f"(random {made.random_deletion_area:.2f}, lower is better), insertion area "
+        f"{made.insertion_area:.2f} (random {made.random_insertion_area:.2f}, higher is better)."
+    )
+    return Table("faithfulness", rows, ("deletion", "insertion"), note)

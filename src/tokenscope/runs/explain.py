@@ -1,0 +1,192 @@
+"""What faces call to explain a choice: checks first, then one attribution, then tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from tokenscope.backends.attention_probe import Edge
+from tokenscope.backends.internals import HeadPatch, Internals, MlpPatch, Patch
+from tokenscope.decode.engine import Engine
+from tokenscope.errors import AbilityError, InputError
+from tokenscope.explain.control import QUIET, Cancelled, Control
+from tokenscope.explain.explanation import Explanation, Table
+from tokenscope.explain.methods import METHODS
+from tokenscope.explain.perturb import ablate, occlude
+from tokenscope.explain.places import Span, byte_sums, phrase, spans_of, tokens_in
+from tokenscope.explain.sentence import Reason, sentence
+from tokenscope.explain.tables import TABLES, Asking
+from tokenscope.explain.target import Asked, Target, ask
+from tokenscope.trace.record import Trace
+
+__all__ = [
+    "Cancelled", "Control", "Explaining", "Explanation", "ablation", "explain", "internals_of",
+]  # fmt: skip
+
+# how many spans are taken out, one by one, to find the one that the sentence names
+CANDIDATES = 8
+
+_OPENED: WeakKeyDictionary[Engine, Internals] = WeakKeyDictionary()
+
+
+def internals_of(engine: Engine) -> Internals:
+    """The model opened for hooks and gradients; it takes turns with runs.
+
+    Raises AbilityError where the backend has no internals or they cannot be mapped.
+    """
+    found = _OPENED.get(engine)
+    if found is None:
+        if not engine.abilities.internals:
+            raise AbilityError("this backend gives no access to the model's internals")
+        found = Internals(getattr(engine.backend, "model"), engine.turns)  # noqa: B009 (not in the protocol)
+        _OPENED[engine] = found
+    return found
+
+
+def explain(
+    engine: Engine, trace: Trace, at: int, *, contrast: str | int | None = None,
+    method: str = "input_x_gradient", token: str | int | None = None, also: Sequence[str] = (),
+    control: Control = QUIET,
+) -> Explanation:  # fmt: skip
+    """Why token ``at`` given the tokens before it, perhaps rather than ``contrast``.
+
+    ``contrast`` and ``token`` (what is explained in place of the trace's own token): a str or an
+    id. ``also``: names of tables to make (``regions``, ``lens``, ``components``, ``ablation``,
+    ``edges``, ``faithfulness``). Raises InputError, UnknownName, AbilityError, CapacityError.
+    """
+    job = Explaining(engine, trace, at, contrast, method, token, also, control)
+    made = job.attribution()
+    return replace(made, tables={name: job.table(made, name) for name in also})
+
+
+class Explaining:
+    """One job in pieces, so that a face can show each as it comes. Checks when it is made."""
+
+    def __init__(
+        self, engine: Engine, trace: Trace, at: int, contrast: str | int | None = None,
+        method: str = "input_x_gradient", token: str | int | None = None,
+        also: Sequence[str] = (), control: Control = QUIET,
+    ) -> None:  # fmt: skip
+        self.method = METHODS.get(method)
+        for name in also:
+            TABLES.get(name)
+        self.engine, self.trace, self.also, self.control = engine, trace, tuple(also), control
+        self.asked = asked_of(engine, trace, at, contrast, token)
+
+    def attribution(self) -> Explanation:
+        """Values, and the sentence with the interventions that back it."""
+        asked, target = self.asked, self.asked.target
+        made = self.method.run(asked, self.control)
+        a, b = self.show(target.a), None if target.b is None else self.show(target.b)
+        reasons = self._reasons(made.values)
+        tokens = self.trace.tokens
+        long_a = phrase(tokens, target.at, self.engine.backend.piece(target.a)) if a else a
+        long_b = phrase(tokens, target.at, self.engine.backend.piece(target.b)) \
+            if target.b is not None else None  # fmt: skip
+        chosen = target.at < len(self.trace) and int(self.trace.ids[target.at]) == target.a
+        words = sentence(
+            self._named(target.a, long_a), None if target.b is None else
+            self._named(target.b, long_b or ""), made.value, reasons, chosen,
+        )  # fmt: skip
+        if not made.converged:
+            words = f"{made.note} By taking spans out instead: {words}"
+        logp = asked.internals.logits(asked.embeds()).log_softmax(-1)[0].detach()
+        return Explanation(
+            self.trace, target, a, b, self.method.name, made.values.astype(np.float32),
+            made.value, made.gap, made.converged, made.note, words, tuple(reasons),
+            float(logp[target.a]), None if target.b is None else float(logp[target.b]),
+        )  # fmt: skip
+
+    def table(self, made: Explanation, name: str) -> Table:
+        """One table. Raises UnknownName."""
+        asking = Asking(self.asked, self.trace, made.values, self.show, self.control)
+        return TABLES.get(name)(asking)
+
+    def show(self, token: int) -> str:
+        """An id as text."""
+        label = self.engine.backend.label(token)
+        return label or self.engine.backend.piece(token).decode("utf-8", "replace")
+
+    def _named(self, token: int, words: str) -> str:
+        return self.engine.backend.label(token) or words
+
+    def _reasons(self, values: np.ndarray[tuple[int], np.dtype[np.float32]]) -> list[Reason]:
+        """The spans with the largest attribution, each taken out in turn."""
+        tokens, at = self.trace.tokens, self.asked.target.at
+        sums = byte_sums(tokens, values)
+        spans = spans_of(self.trace, int(tokens.offsets[at]))
+        held = {s: float(sums[s.end] - sums[s.start]) for s in spans}
+        found: dict[tuple[int, ...], Span] = {}
+        for span in sorted(spans, key=lambda s: -held[s]):
+            inside = tuple(int(t) for t in tokens_in(tokens, span.start, span.end) if t < at)
+            if inside and len(found) < CANDIDATES:
+                found.setdefault(inside, span)
+        drops = occlude(self.asked, [np.asarray(g) for g in found], self.control)
+        pairs = zip(found.values(), drops, strict=True)
+        reasons = [Reason(s, held[s], float(d)) for s, d in pairs]
+        return sorted(reasons, key=lambda r: -r.drop)
+
+
+def ablation(
+    engine: Engine, trace: Trace, at: int, *, part: Literal["head", "mlp", "edge"],
+    layer: int | None,
+    head: int | None = None, query: int | None = None, key: int | None = None,
+    how: str = "mean", contrast: str | int | None = None, token: str | int | None = None,
+    control: Control = QUIET,
+) -> tuple[float, float]:  # fmt: skip
+    """(f(x), effect) in nats of taking out one part.
+
+    ``how``: ``zero`` or ``mean`` for a head or an MLP, ``cut`` or ``zero`` for an edge. Raises
+    InputError, AbilityError.
+    """
+    asked = asked_of(engine, trace, at, contrast, token)
+    patch: Patch
+    if part == "edge":
+        if query is None or key is None or not 0 <= key <= query < at:
+            raise InputError("key", f"an edge needs 0 <= key <= query < {at}")
+        if how not in ("cut", "zero"):
+            raise InputError("how", "must be cut or zero for an edge")
+        patch = Edge(query, key, layer, head, "cut" if how == "cut" else "zero")
+    else:
+        if how not in ("zero", "mean"):
+            raise InputError("how", "must be zero or mean")
+        if layer is None or (part == "head" and head is None):
+            raise InputError("layer", "a part needs its layer, a head its number too")
+        by: Literal["zero", "mean"] = "mean" if how == "mean" else "zero"
+        patch = HeadPatch(layer, int(head or 0), by) if part == "head" else MlpPatch(layer, by)
+    return asked.value(), float(ablate(asked, [patch], control)[0])
+
+
+def asked_of(
+    engine: Engine, trace: Trace, at: int, contrast: str | int | None, token: str | int | None
+) -> Asked:
+    """The target of a trace, checked. ``at`` may be its length, when ``token`` is given."""
+    internals = internals_of(engine)
+    if isinstance(at, bool) or not isinstance(at, int):
+        raise InputError("at", "must be a token index")
+    if trace.origin.model_digest not in ("", engine.info.model_digest):
+        raise InputError("trace", "was made by another model")
+    if token is None and not 1 <= at < len(trace):
+        raise InputError("at", f"must lie in 1..{len(trace) - 1}: token 0 has nothing before it")
+    a = int(trace.ids[at]) if token is None else _id(engine, trace, at, "token", token)
+    b = None if contrast is None else _id(engine, trace, at, "contrast", contrast)
+    return ask(internals, trace.ids.tolist(), Target(at, a, b))
+
+
+def _id(engine: Engine, trace: Trace, at: int, field: str, given: str | int) -> int:
+    """An id as it is; a text as the alternative of these bytes, else as its first token."""
+    if isinstance(given, int):
+        return given
+    wanted = given.encode("utf-8", "replace")
+    if trace.alternatives is not None and 0 <= at < len(trace):
+        for option in trace.alternatives.row(at):
+            if option.bytes == wanted or option.label == given:
+                return option.id
+    tokens = engine.backend.encode(given, bos=False) if given else None
+    if not tokens:
+        raise InputError(field, "is no text that can be a token")
+    return int(tokens.ids[0])

@@ -1,0 +1,170 @@
+"""The wire of explanations; rules as in ``wire``: no defaults, nulls always sent.
+
+Every number carries, through ``definitions``, the name of its formula and source.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tokenscope.server.wire import ErrorEvent, Request, Response
+
+Cell = str | int | float | list[float | None] | list[str] | None
+Names = Annotated[list[Annotated[str, Field(max_length=40)]], Field(max_length=16)]
+Index = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class DefinitionInfo(Response):
+    """What a number means. ``limits``: what it does not show."""
+
+    name: str
+    group: str
+    title: str
+    unit: str
+    formula: str
+    source: str
+    limits: str
+
+
+class MethodInfo(Response):
+    """A method of attribution; its definition has the same name. ``cost``: in forwards."""
+
+    name: str
+    cost: str
+
+
+class LayerInfo(Response):
+    """What attention a layer has. ``window`` 0: all keys; ``kv_heads`` below ``heads``: grouped."""
+
+    layer: int
+    attention: bool
+    heads: int
+    kv_heads: int
+    window: int
+    sinks: bool
+
+
+class ExplainInfo(Response):
+    """What can be asked. ``statistics``: the order in which the heads route sends them."""
+
+    definitions: list[DefinitionInfo]
+    methods: list[MethodInfo]
+    tables: list[str]
+    statistics: list[str]
+    patterns: list[str]
+    layers: list[LayerInfo]
+
+
+class ExplainRequest(Request):
+    """Why token ``at``, perhaps rather than ``contrast``. ``token``: instead of the one there."""
+
+    at: Index
+    contrast: Index | None = None
+    token: Index | None = None
+    method: Annotated[str, Field(max_length=40)] = "input_x_gradient"
+    tables: Names = Field(default_factory=list)
+
+
+class AblateRequest(Request):
+    """One part to take out. An edge takes ``query`` and ``key``; null layer or head means all."""
+
+    at: Index
+    contrast: Index | None = None
+    token: Index | None = None
+    part: Literal["head", "mlp", "edge"]
+    layer: Index | None = None
+    head: Index | None = None
+    query: Index | None = None
+    key: Index | None = None
+    how: Literal["zero", "mean", "cut"] = "mean"
+
+
+class AblateResponse(Response):
+    """``value``: f(x) in nats; ``effect``: f(x) - f(x without the part)."""
+
+    value: float
+    effect: float
+
+
+class FoundHead(Response):
+    """A head and how well it fits the pattern."""
+
+    layer: int
+    head: int
+    score: float
+
+
+class ReasonInfo(Response):
+    """A span of bytes, what the attribution gives it, and what taking it out does (nats)."""
+
+    text: str
+    line: int
+    start: int
+    end: int
+    kind: str
+    attribution: float
+    drop: float
+
+
+class ExplainStart(Response):
+    """First event; cancel with the runs route."""
+
+    type: Literal["start"]
+    run: str
+    tables: list[str]
+
+
+class ExplainProgress(Response):
+    """``done`` of ``total`` pieces of the stage ``what``."""
+
+    type: Literal["progress"]
+    done: int
+    total: int
+    what: str
+
+
+class AttributionEvent(Response):
+    """The attribution: ``values`` nats per token before ``at``; ``value`` f(x); see Explanation."""
+
+    type: Literal["attribution"]
+    sentence: str
+    at: int
+    token: str
+    token_id: int
+    contrast: str | None
+    contrast_id: int | None
+    target: str
+    method: str
+    value: float
+    gap: float | None
+    converged: bool
+    note: str
+    logprob: float
+    logprob_contrast: float | None
+    values: list[float | None]
+    reasons: list[ReasonInfo]
+
+
+class TableEvent(Response):
+    """One table; ``definitions`` names what its numbers mean."""
+
+    type: Literal["table"]
+    name: str
+    rows: list[dict[str, Cell]]
+    definitions: list[str]
+    note: str
+
+
+class ExplainEnd(Response):
+    """Last event of a job that ended well, also when it was cancelled."""
+
+    type: Literal["end"]
+    finish: Literal["done", "cancelled"]
+
+
+ExplainEvent = Annotated[
+    ExplainStart | ExplainProgress | AttributionEvent | TableEvent | ExplainEnd | ErrorEvent,
+    Field(discriminator="type"),
+]

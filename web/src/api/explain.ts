@@ -1,0 +1,63 @@
+/** Explanations and the attention explorer: one function per route. */
+import { askJson, askOctets, askStream } from './client'
+import type { ErrorEvent } from './types'
+import type { components } from './schema'
+
+type S = components['schemas']
+
+export type Definition = S['DefinitionInfo']
+export type LayerInfo = S['LayerInfo']
+export type ExplainInfo = S['ExplainInfo']
+export type Attribution = S['AttributionEvent']
+export type ReasonInfo = S['ReasonInfo']
+export type TableEvent = S['TableEvent']
+export type FoundHead = S['FoundHead']
+export type ExplainEvent =
+  | S['ExplainStart']
+  | S['ExplainProgress']
+  | Attribution
+  | TableEvent
+  | S['ExplainEnd']
+  | ErrorEvent
+
+export interface ExplainAsk {
+  at: number
+  contrast: number | null
+  method: string
+  tables: string[]
+}
+
+export interface AblateAsk {
+  at: number
+  contrast: number | null
+  part: 'head' | 'mlp' | 'edge'
+  layer: number | null
+  head: number | null
+  query: number | null
+  key: number | null
+  how: 'zero' | 'mean' | 'cut'
+}
+
+export type MatrixKind = 'weights' | 'norm' | 'rollout'
+
+const id = encodeURIComponent
+
+export const explainApi = {
+  info: () => askJson<ExplainInfo>('GET', 'explain'),
+  explain: (node: string, body: ExplainAsk, signal?: AbortSignal) =>
+    askStream(`nodes/${id(node)}/explain`, body, signal) as unknown as AsyncGenerator<ExplainEvent>,
+  ablate: (node: string, body: AblateAsk, signal?: AbortSignal) =>
+    askJson<S['AblateResponse']>('POST', `nodes/${id(node)}/ablate`, body, signal),
+  heads: (node: string, size: number, signal?: AbortSignal) =>
+    askOctets(`nodes/${id(node)}/heads?size=${size}`, signal),
+  matrix: (node: string, layer: number, head: string, kind: MatrixKind, signal?: AbortSignal) =>
+    askOctets(`nodes/${id(node)}/matrix?layer=${layer}&head=${id(head)}&kind=${kind}`, signal),
+  find: (node: string, pattern: string, query: number | null, keys: number[], signal?: AbortSignal) =>
+    askJson<FoundHead[]>(
+      'GET',
+      `nodes/${id(node)}/find?pattern=${id(pattern)}` +
+        (query === null ? '' : `&query=${query}&keys=${keys.join(',')}`),
+      undefined,
+      signal,
+    ),
+}

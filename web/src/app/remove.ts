@@ -1,0 +1,30 @@
+import { focus } from '../state/focus.svelte'
+import { notices } from '../state/notices.svelte'
+import { sessions } from '../state/sessions.svelte'
+
+/** Delete a branch; what is shown moves to its parent, and back if it is undone. */
+export async function removeBranch(id: string): Promise<void> {
+  const was = focus.node
+  const parent = sessions.node(id)?.parent ?? null
+  try {
+    const gone = await sessions.removeNode(id, () => {
+      if (was && gone.has(was)) void focus.show(was)
+    })
+    if (was === null || !gone.has(was)) return
+    const next = parent && sessions.node(parent) ? parent : sessions.nodes.at(-1)?.id
+    if (next) await focus.show(next)
+    else focus.compose()
+  } catch (cause) {
+    notices.fail(cause, 'Could not delete.')
+  }
+}
+
+export async function removeSession(id: string, undone: () => void): Promise<void> {
+  const shown = sessions.open?.id === id
+  try {
+    await sessions.remove(id, undone)
+    if (shown) focus.compose()
+  } catch (cause) {
+    notices.fail(cause, 'Could not delete.')
+  }
+}

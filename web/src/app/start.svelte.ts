@@ -1,0 +1,107 @@
+/** From an address to what it shows, and back; what happens on opening and after a broken line. */
+import { ApiError } from '../api/errors'
+import { readAddress, writeAddress } from '../core/address'
+import { focus } from '../state/focus.svelte'
+import { look } from '../state/look.svelte'
+import { model } from '../state/model.svelte'
+import { notices } from '../state/notices.svelte'
+import { reach } from '../state/reach.svelte'
+import { runs } from '../state/runs.svelte'
+import { sessions } from '../state/sessions.svelte'
+import { views } from '../views/registry'
+
+class Opening {
+  stage = $state<'loading' | 'ready' | 'failed'>('loading')
+  failure = $state('')
+}
+
+export const opening = new Opening()
+
+export async function start(): Promise<void> {
+  opening.stage = 'loading'
+  try {
+    await Promise.all([model.load(), sessions.refresh()])
+    opening.stage = 'ready'
+    await arrive()
+  } catch (cause) {
+    if (cause instanceof ApiError && cause.signedOut) reach.signedOut = true
+    opening.failure = cause instanceof Error ? cause.message : String(cause)
+    opening.stage = 'failed'
+  }
+}
+
+/** Show what the address says. */
+export async function arrive(): Promise<void> {
+  const asked = readAddress(location.hash)
+  if (asked.view && views[asked.view]) focus.view = asked.view
+  if (asked.column) look.column = asked.column
+  if (!asked.session) {
+    if (focus.stage !== 'compose') focus.compose()
+    return
+  }
+  if (asked.session === sessions.open?.id && asked.node === focus.node) {
+    if (asked.token !== focus.token) focus.select(asked.token)
+    return
+  }
+  await openSession(asked.session, asked.node, asked.token)
+}
+
+/** Open a session at a branch, or at its newest one. */
+export async function openSession(
+  id: string,
+  node: string | null = null,
+  token: number | null = null,
+): Promise<void> {
+  try {
+    if (sessions.open?.id !== id) look.forgetRanges()
+    const session = await sessions.load(id)
+    const known = session.nodes.some((n) => n.id === node)
+    const newest = session.nodes.at(-1)
+    if (known) await focus.show(node!, token)
+    else if (newest) await focus.show(newest.id, null)
+    else focus.compose()
+  } catch (cause) {
+    focus.compose()
+    sessions.close()
+    if (cause instanceof ApiError) notices.fail(cause, 'That session could not be opened.')
+  }
+}
+
+/** Keep the address in step. Moving between branches is a step that Back undoes; a token is not. */
+export function followAddress(): void {
+  let before = ''
+  $effect(() => {
+    if (opening.stage !== 'ready' || focus.stage === 'loading') return
+    const plain = focus.stage === 'compose'
+    const hash = writeAddress({
+      session: plain ? null : (sessions.open?.id ?? null),
+      node: plain ? null : focus.node,
+      token: plain ? null : focus.token,
+      column: plain ? null : look.column,
+      view: plain || focus.view === 'scope' ? null : focus.view,
+    })
+    const place = `${plain} ${sessions.open?.id} ${focus.node} ${focus.view}`
+    if ((hash || '#') === (location.hash || '#')) {
+      before = place
+      return
+    }
+    const url = location.pathname + location.search + hash
+    if (before !== '' && before !== place) history.pushState(null, '', url)
+    else history.replaceState(null, '', url)
+    before = place
+  })
+}
+
+/** The server answers again: what was running has been kept as far as it was acknowledged. */
+export async function returned(): Promise<void> {
+  if (opening.stage === 'failed') return start()
+  try {
+    await sessions.refresh()
+    const node = focus.node
+    const running = node !== null && runs.byNode[node]
+    if (sessions.open) await sessions.load(sessions.open.id)
+    if (node && !running && focus.shown?.trace.node.status !== 'done') await runs.refetch(node)
+  } catch {
+    // Lost again: the next return tries again.
+  }
+}

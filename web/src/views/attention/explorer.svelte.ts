@@ -1,0 +1,114 @@
+/** What the explorer shows: all heads small, one head large, the crosshair, what was searched. */
+import { explainApi, type FoundHead, type MatrixKind } from '../../api/explain'
+import { readSurvey, type Survey } from '../../core/explain'
+import { littleFloats } from '../../core/trace'
+import { why } from '../why/job.svelte'
+
+export interface Matrix {
+  values: Float32Array
+  n: number
+  most: number
+  kind: MatrixKind
+  source: string
+}
+
+const SIZE = 48
+const KEPT = 6
+
+class Explorer {
+  survey = $state.raw<Survey | null>(null)
+  matrix = $state.raw<Matrix | null>(null)
+  layer = $state(0)
+  head = $state<number | 'mean' | 'max'>(0)
+  kind = $state<MatrixKind>('weights')
+  statistic = $state('induction')
+  found = $state.raw<FoundHead[] | null>(null)
+  pattern = $state('')
+  /** Crosshair: the query position (a row) and the key position (a column). */
+  query = $state<number | null>(null)
+  key = $state<number | null>(null)
+  loading = $state(false)
+  failure = $state<string | null>(null)
+  private node = ''
+  private cache = new Map<string, Matrix>()
+
+  async open(node: string, signal: AbortSignal): Promise<void> {
+    if (this.node === node && this.survey) return
+    this.node = node
+    Object.assign(this, { survey: null, matrix: null, found: null, failure: null, query: null, key: null })
+    this.cache.clear()
+    try {
+      await why.load()
+      const { buffer, headers } = await explainApi.heads(node, SIZE, signal)
+      if (signal.aborted) return
+      const survey = readSurvey(buffer, headers, why.info?.statistics ?? [])
+      if (!survey.layers.includes(this.layer)) this.layer = survey.layers[0] ?? 0
+      if (typeof this.head === 'number' && this.head >= survey.heads) this.head = 0
+      this.survey = survey
+    } catch (cause) {
+      if (!signal.aborted) {
+        this.failure = cause instanceof Error ? cause.message : String(cause)
+        this.node = ''
+      } else this.node = ''
+    }
+  }
+
+  async load(node: string, layer: number, head: string, kind: MatrixKind, signal: AbortSignal): Promise<void> {
+    const name = kind === 'rollout' ? `${node} rollout` : `${node} ${layer} ${head} ${kind}`
+    const known = this.cache.get(name)
+    if (known) {
+      this.matrix = known
+      return
+    }
+    this.loading = true
+    try {
+      const { buffer, headers } = await explainApi.matrix(node, layer, head, kind, signal)
+      const [rows, columns] = (headers.get('x-attention-shape') ?? '').split(',').map(Number)
+      if (rows !== columns || rows * columns * 4 !== buffer.byteLength) {
+        throw new RangeError('The matrix came in another shape than announced.')
+      }
+      const values = littleFloats(buffer, 0, rows * columns)
+      let most = 0
+      for (let i = 0; i < values.length; i++) if (values[i] > most) most = values[i]
+      const made = { values, n: rows, most, kind, source: headers.get('x-attention-source') ?? '' }
+      this.cache.set(name, made)
+      for (const old of this.cache.keys()) {
+        if (this.cache.size <= KEPT) break
+        this.cache.delete(old)
+      }
+      if (!signal.aborted) this.matrix = made
+      this.failure = null
+    } catch (cause) {
+      if (!signal.aborted) this.failure = cause instanceof Error ? cause.message : String(cause)
+    } finally {
+      if (!signal.aborted) this.loading = false
+    }
+  }
+
+  /** Heads that show a pattern, or (pattern `edge`) that carry the crosshair's weight. */
+  async search(node: string, pattern: string): Promise<void> {
+    this.pattern = pattern
+    this.found = null
+    if (!pattern) return
+    try {
+      const edge = pattern === 'edge'
+      this.found = await explainApi.find(node, pattern, edge ? this.query : null, edge ? [this.key ?? 0] : [])
+    } catch (cause) {
+      this.failure = cause instanceof Error ? cause.message : String(cause)
+    }
+  }
+
+  pick(layer: number, head: number): void {
+    this.layer = layer
+    this.head = head
+    if (this.kind === 'rollout') this.kind = 'weights'
+  }
+
+  /** Weight of a key for a query; NaN where there is none. */
+  at(query: number, key: number): number {
+    const m = this.matrix
+    return m && query < m.n && key < m.n ? m.values[query * m.n + key] : NaN
+  }
+}
+
+export const explorer = new Explorer()
