@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tokenscope.trace.record import VIEWS
+
 if TYPE_CHECKING:
     from tokenscope.errors import TokenScopeError
     from tokenscope.runs.generate import Settings
@@ -26,6 +28,11 @@ _HOMES = {
     "Tree": "tokenscope.trace",
     "read": "tokenscope.trace",
 }
+
+# What upper floors do with a trace; their modules are loaded when the view is first asked for.
+for _name in ("structure", "regions", "rollup"):
+    VIEWS.promise(_name, "tokenscope.code.views")
+VIEWS.promise("html", "tokenscope.runs.notebook")
 
 
 def __getattr__(name: str) -> Any:

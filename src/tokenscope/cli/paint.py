@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from tokenscope.cli.output import visible
 from tokenscope.trace import ColumnSpec
 from tokenscope.trace.columns import describe
+from tokenscope.trace.display import visible
 from tokenscope.trace.tokens import Tokens
 
 # dark blue to yellow: even steps in lightness, safe for the colour-blind (after cividis,

@@ -66,9 +66,7 @@ def window(
         "recomputed"  # fmt: skip
 
 
-def rollout(
-    engine: Engine, trace: Trace, control: Control = QUIET, limit: int = LIMIT
-) -> F32:
+def rollout(engine: Engine, trace: Trace, control: Control = QUIET, limit: int = LIMIT) -> F32:
     """float32 (T, T): attention rollout to the last layer (Abnar & Zuidema 2020)."""
     internals = internals_of(engine)
     _same(engine, trace)

@@ -147,10 +147,7 @@ def viability(
     last = t + 1 if t is not None else len(trace)
     pieces = trace.tokens.pieces()[:last]
     candidates = [[] for _ in range(first)] + [
-        [
-            None if i < 0 or i in table.labels else table.pieces.get(i)
-            for i in table.ids[n].tolist()
-        ]
+        [None if i < 0 or i in table.labels else table.pieces.get(i) for i in table.ids[n].tolist()]
         for n in range(first, last)
     ]
     return judge_alternatives(pieces, candidates, name, first, budget_s)

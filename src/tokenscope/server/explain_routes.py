@@ -24,9 +24,7 @@ router = APIRouter(prefix="/api")
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events; the data of each is one ExplainEvent.",
-        "content": {
-            "text/event-stream": {"schema": {"$ref": "#/components/schemas/ExplainEvent"}}
-        },
+        "content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/ExplainEvent"}}},
     }
 }
 Position = Annotated[int, Query(ge=0, le=MAX_INDEX)]

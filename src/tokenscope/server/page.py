@@ -5,11 +5,9 @@ from __future__ import annotations
 import mimetypes
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
-
-from tokenscope.server.security import STYLE_NONCE
 
 FOLDER = Path(__file__).parent / "page"
 NOT_BUILT = (
@@ -25,16 +23,11 @@ def router(folder: Path = FOLDER) -> APIRouter:
     root = folder.resolve()
 
     @routes.get("/")
-    def index(request: Request) -> Response:
+    def index() -> Response:
         file = root / "index.html"
         if not file.is_file():
             return PlainTextResponse(NOT_BUILT, 503)
-        # the page hands this to the code editor, whose styles are made at run time
-        mark = f'<meta name="style-nonce" content="{getattr(request.state, STYLE_NONCE)}" />'
-        return HTMLResponse(
-            file.read_text("utf-8").replace("<head>", f"<head>{mark}", 1),
-            headers={"cache-control": "no-store"},
-        )
+        return HTMLResponse(file.read_text("utf-8"), headers={"cache-control": "no-store"})
 
     @routes.get("/{path:path}")
     def asset(path: str) -> Response:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-STYLE_NONCE = "style_nonce"
 SIGN_IN = (
     "TokenScope: this browser has not signed in.\n\n"
     "Open the address that `tokenscope serve` printed; it carries the key.\n"
@@ -125,14 +124,12 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        nonce = secrets.token_urlsafe(16)
-        scope.setdefault("state", {})[STYLE_NONCE] = nonce
         answer = self._judge(scope)
         if answer is not None and scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
         app = self.app if answer is None else answer
-        await app(scope, receive, _with_headers(send, scope["path"], nonce))
+        await app(scope, receive, _with_headers(send))
 
     def _judge(self, scope: Scope) -> Response | None:
         """None to let it pass, else the answer."""
@@ -207,38 +204,34 @@ def _equal(given: str, right: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), right.encode())
 
 
-def policy(nonce: str) -> str:
-    """Content security policy: own scripts and styles only, no inline script, Trusted Types.
+# Own scripts and styles only, nothing inline, no HTML from strings (Trusted Types). Style
+# attributes are let through: they run nothing and load nothing.
+POLICY = "; ".join((
+    "default-src 'none'", "script-src 'self'", "style-src 'self'", "style-src-attr 'unsafe-inline'",
+    "img-src 'self' data: blob:", "font-src 'self'", "connect-src 'self'", "worker-src 'self'",
+    "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'", "trusted-types svelte-trusted-html",
+))  # fmt: skip
+HEADERS = {
+    b"content-security-policy": POLICY.encode(),
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"permissions-policy": b"camera=(), microphone=(), geolocation=()",
+    b"x-frame-options": b"DENY",
+    b"cache-control": b"no-store",
+}
 
-    ``nonce`` is for the style element that the code editor makes at run time.
-    """
-    return "; ".join((
-        "default-src 'none'", "script-src 'self'",
-        f"style-src 'self' 'nonce-{nonce}'", "style-src-attr 'unsafe-inline'",
-        "img-src 'self' data: blob:", "font-src 'self'", "connect-src 'self'",
-        "worker-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'", "trusted-types svelte-trusted-html",
-    ))  # fmt: skip
 
-
-def _with_headers(send: Send, path: str, nonce: str) -> Send:
-    extra = {
-        b"content-security-policy": policy(nonce).encode(),
-        b"x-content-type-options": b"nosniff",
-        b"referrer-policy": b"no-referrer",
-        b"cross-origin-opener-policy": b"same-origin",
-        b"cross-origin-resource-policy": b"same-origin",
-        b"permissions-policy": b"camera=(), microphone=(), geolocation=()",
-        b"x-frame-options": b"DENY",
-    }
+def _with_headers(send: Send) -> Send:
+    """Every answer carries the headers; one that sets a header itself keeps its own."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             held = list(message.get("headers", ()))
             names = {name.lower() for name, _ in held}
-            held += [(n, v) for n, v in extra.items() if n not in names]
-            if b"cache-control" not in names:
-                held.append((b"cache-control", b"no-store"))
+            held += [(n, v) for n, v in HEADERS.items() if n not in names]
             message = {**message, "headers": held}
         await send(message)
 

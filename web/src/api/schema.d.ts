@@ -172,6 +172,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/between": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Between Route
+         * @description Attention between the nodes of a level.
+         */
+        get: operations["between_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/columns": {
         parameters: {
             query?: never;
@@ -306,6 +326,86 @@ export interface paths {
          * @description Undo ``delete`` of a branch.
          */
         post: operations["restore_node"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/rollup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Rollup Route
+         * @description A column rolled up over a level of the syntax.
+         */
+        get: operations["rollup_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/structure": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Structure Route
+         * @description The regions of a branch, also of one that is still growing.
+         */
+        get: operations["structure_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/viability": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Viability Route
+         * @description The same for every generated token, within ``budget`` seconds, with the two columns.
+         */
+        get: operations["viability_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/viability/{t}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Viability Row Route
+         * @description Which alternatives of one token could go on to parse.
+         */
+        get: operations["viability_row_route"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -458,6 +558,26 @@ export interface paths {
          * @description A new root branch that holds measured text, nothing generated.
          */
         post: operations["score_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/structure": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Structure Info
+         * @description Languages, levels, categories.
+         */
+        get: operations["structure_info"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -869,6 +989,16 @@ export interface components {
             suffix?: string | null;
         };
         /**
+         * LanguageChoice
+         * @description A language that a text can be read as.
+         */
+        LanguageChoice: {
+            /** Name */
+            name: string;
+            /** Title */
+            title: string;
+        };
+        /**
          * LayerInfo
          * @description What attention a layer has. ``window`` 0: all keys; ``kv_heads`` below ``heads``: grouped.
          */
@@ -1003,6 +1133,40 @@ export interface components {
             title: string;
         };
         /**
+         * NodeMatrixResponse
+         * @description Which node looked at which. ``values``: rows look at columns; the last of each is outside;
+         *     null for rows without a recorded row. ``sink`` and ``unrecorded``: mass left out per row.
+         */
+        NodeMatrixResponse: {
+            /** By */
+            by: string;
+            /** End */
+            end: number[];
+            /** Keys */
+            keys: number[];
+            /** Label */
+            label: string[];
+            /**
+             * Normalise
+             * @enum {string}
+             */
+            normalise: "mass" | "row" | "density";
+            /** Queries */
+            queries: number[];
+            /** Region */
+            region: number[];
+            /** Sink */
+            sink: (number | null)[];
+            /** Source */
+            source: string;
+            /** Start */
+            start: number[];
+            /** Unrecorded */
+            unrecorded: (number | null)[];
+            /** Values */
+            values: (number | null)[][];
+        };
+        /**
          * Piece
          * @description The bytes of an id that occurs among the alternatives (label: special ones).
          */
@@ -1048,6 +1212,63 @@ export interface components {
             start: number;
             /** Text */
             text: string;
+        };
+        /**
+         * RollupResponse
+         * @description A column over the groups of a level, one list per field; null where no token entered.
+         *
+         *     ``region``: -1 where a group is no single region; ``count``: tokens that entered; ``generated``
+         *     and ``prompt``: tokens of each part that overlap; ``undefined``: tokens with no value.
+         */
+        RollupResponse: {
+            /** By */
+            by: string;
+            /** Bytes */
+            bytes: number[];
+            /** Column */
+            column: string;
+            /** Count */
+            count: number[];
+            /** End */
+            end: number[];
+            /** Generated */
+            generated: number[];
+            /**
+             * Group
+             * @enum {string}
+             */
+            group: "region" | "kind";
+            /** Kind */
+            kind: string[];
+            /** Max */
+            max: (number | null)[];
+            /** Mean */
+            mean: (number | null)[];
+            /** Min */
+            min: (number | null)[];
+            /** Name */
+            name: string[];
+            /**
+             * Part
+             * @enum {string}
+             */
+            part: "generated" | "prompt" | "all";
+            /** Prompt */
+            prompt: number[];
+            /** Quartiles */
+            quartiles: (number | null)[][];
+            /** Region */
+            region: number[];
+            /** Start */
+            start: number[];
+            /** Std */
+            std: (number | null)[];
+            /** Sum */
+            sum: (number | null)[];
+            /** Top */
+            top: (number | null)[];
+            /** Undefined */
+            undefined: number[];
         };
         /**
          * ScoreRequest
@@ -1223,6 +1444,72 @@ export interface components {
         };
         StreamEvent: components["schemas"]["StartEvent"] | components["schemas"]["StepEvent"] | components["schemas"]["ProgressEvent"] | components["schemas"]["CommittedEvent"] | components["schemas"]["EndEvent"] | components["schemas"]["ErrorEvent"];
         /**
+         * StructureInfo
+         * @description What can be asked: languages, levels, categories, and the names of the levels' bits.
+         */
+        StructureInfo: {
+            /** Aggregates */
+            aggregates: string[];
+            /** Categories */
+            categories: string[];
+            /** Languages */
+            languages: components["schemas"]["LanguageChoice"][];
+            /** Level Bits */
+            level_bits: {
+                [key: string]: number;
+            };
+            /** Levels */
+            levels: string[];
+        };
+        /**
+         * StructureResponse
+         * @description The regions of a branch in pre-order (a parent before its children), one list per field.
+         *
+         *     ``level``: bits of StructureInfo; ``kind`` into ``kinds``; ``category`` into the categories;
+         *     ``error`` and ``missing`` list regions; ``names`` maps a region to its identifier. ``tokens``:
+         *     how many tokens this covers (a running branch has more by now). ``cell_*``: what lies between
+         *     two cuts of the text belongs to one token, deepest region and category; ``cell_start`` has one
+         *     entry more. ``cost_ms``: what it took; a page that polls should wait 50 times that.
+         */
+        StructureResponse: {
+            /** Category */
+            category: number[];
+            /** Cell Category */
+            cell_category: number[];
+            /** Cell Region */
+            cell_region: number[];
+            /** Cell Start */
+            cell_start: number[];
+            /** Cell Token */
+            cell_token: number[];
+            /** Cost Ms */
+            cost_ms: number;
+            /** End */
+            end: number[];
+            /** Error */
+            error: number[];
+            /** Kind */
+            kind: number[];
+            /** Kinds */
+            kinds: string[];
+            /** Language */
+            language: string;
+            /** Level */
+            level: number[];
+            /** Missing */
+            missing: number[];
+            /** Names */
+            names: {
+                [key: string]: string;
+            };
+            /** Parent */
+            parent: number[];
+            /** Start */
+            start: number[];
+            /** Tokens */
+            tokens: number;
+        };
+        /**
          * Summary
          * @description Figures of the generated part; null where undefined.
          */
@@ -1316,6 +1603,34 @@ export interface components {
             qualities: ("exact" | "bound" | "estimate")[];
             /** Specials */
             specials: components["schemas"]["SpecialToken"][];
+        };
+        /**
+         * ViabilityResponse
+         * @description Verdicts from token ``first`` on, and the two columns over all tokens (null: not judged).
+         */
+        ViabilityResponse: {
+            /** First */
+            first: number;
+            /** Language */
+            language: string;
+            /** Verdicts */
+            verdicts: ("viable" | "not" | "unknown")[][];
+            /** Viable Entropy */
+            viable_entropy: (number | null)[];
+            /** Viable Mass */
+            viable_mass: (number | null)[];
+        };
+        /**
+         * ViabilityRow
+         * @description The verdicts on the alternatives of one token, most likely first.
+         */
+        ViabilityRow: {
+            /** Language */
+            language: string;
+            /** T */
+            t: number;
+            /** Verdicts */
+            verdicts: ("viable" | "not" | "unknown")[];
         };
     };
     responses: never;
@@ -1641,6 +1956,45 @@ export interface operations {
             };
         };
     };
+    between_route: {
+        parameters: {
+            query?: {
+                by?: string;
+                layer?: string;
+                head?: string;
+                sink?: "drop" | "keep";
+                normalise?: "mass" | "row" | "density";
+                part?: "generated" | "prompt" | "all";
+                language?: string;
+            };
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodeMatrixResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     columns: {
         parameters: {
             query: {
@@ -1869,6 +2223,145 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SessionResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    rollup_route: {
+        parameters: {
+            query?: {
+                column?: string;
+                by?: string;
+                part?: ("generated" | "prompt" | "all") | null;
+                group?: "region" | "kind";
+                top?: number;
+                language?: string;
+            };
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RollupResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    structure_route: {
+        parameters: {
+            query?: {
+                language?: string;
+            };
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StructureResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    viability_route: {
+        parameters: {
+            query?: {
+                language?: string;
+                budget?: number;
+            };
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ViabilityResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    viability_row_route: {
+        parameters: {
+            query?: {
+                language?: string;
+            };
+            header?: never;
+            path: {
+                node: string;
+                t: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ViabilityRow"];
                 };
             };
             /** @description Refused. */
@@ -2190,6 +2683,35 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": components["schemas"]["StreamEvent"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    structure_info: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StructureInfo"];
                 };
             };
             /** @description Refused. */

@@ -52,3 +52,15 @@ export function ago(iso: string, now: number): string {
   if (s < 7 * 86400) return plural(Math.floor(s / 86400), 'day') + ' ago'
   return iso.slice(0, 10)
 }
+
+/** A unit as it is printed: `nats^2` with a raised two. */
+export function unitName(unit: string): string {
+  return unit.replace('^2', '²').replace('^3', '³')
+}
+
+/** A message as a sentence. */
+export function sentence(message: string): string {
+  const s = message.trim()
+  if (s === '') return ''
+  return s[0].toUpperCase() + s.slice(1) + (/[.!?…]$/.test(s) ? '' : '.')
+}

@@ -217,6 +217,12 @@ export class Trace {
     return toText(this.data.subarray(this.offsets[from], this.offsets[to]))
   }
 
+  /** One line of text from token t on: what a branch that differs there looks like. */
+  excerpt(t: number): string {
+    const lines = this.span(t, Math.min(this.length, t + 24)).split('\n')
+    return lines.find((line) => line.trim() !== '') ?? lines[0]
+  }
+
   alternatives(t: number): Alternative[] {
     const out: Alternative[] = []
     if (!this.hasAlternatives || t >= this.length) return out

@@ -1,3 +1,5 @@
+import { sentence } from '../core/format'
+
 /** Short messages at the edge of the page; one with `undo` takes something back. */
 export interface Notice {
   id: number
@@ -18,7 +20,7 @@ class Notices {
 
   /** Something failed. Stays until it is dismissed. */
   fail(cause: unknown, what = ''): void {
-    const why = cause instanceof Error ? cause.message : String(cause)
+    const why = sentence(cause instanceof Error ? cause.message : String(cause))
     this.add({ text: what ? `${what} ${why}` : why, tone: 'bad', action: null })
   }
 

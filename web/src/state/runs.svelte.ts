@@ -140,7 +140,7 @@ class Runs {
           sessions.putNode(event.node)
           await this.settle(trace)
         } else if (event.type === 'error') {
-          notices.fail(new Error(event.message), 'The run failed.')
+          notices.fail(new Error(event.message || 'The run failed.'))
           await this.reload(trace)
         }
       }
