@@ -1,4 +1,4 @@
-"""Six small random families; every test of this folder runs on each of them."""
+"""Six small random families and the bundled model; most tests run on each of them."""
 
 from __future__ import annotations
 
@@ -58,9 +58,15 @@ def _gpt_oss() -> Any:
     )  # fmt: skip
 
 
+def _bundled() -> Any:
+    from tokenscope.backends.load import BUNDLED
+
+    return hf.AutoModelForCausalLM.from_pretrained(BUNDLED, dtype=torch.float32)
+
+
 FAMILIES: dict[str, Callable[[], Any]] = {
     "llama": _llama, "qwen2": _qwen2, "gpt2": _gpt2, "gpt-neox": _neox, "gemma2": _gemma2,
-    "gpt-oss": _gpt_oss,
+    "gpt-oss": _gpt_oss, "bundled": _bundled,
 }  # fmt: skip
 
 
@@ -70,6 +76,8 @@ def build(name: str) -> Any:
     model = FAMILIES[name]().eval()
     # the grouped kernel of mixtures of experts has no float64
     model.config._experts_implementation = "eager"
+    if name == "bundled":
+        return model
     with torch.no_grad():
         for key, p in model.named_parameters():
             if p.ndim >= 2 or "sinks" in key or key.endswith("bias"):

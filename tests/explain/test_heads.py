@@ -90,7 +90,7 @@ def test_statistics_equal_formulas_by_hand(model: Any, internals: Internals) -> 
     for key, value in want.items():
         assert np.abs(made.statistics[key] - value).max() <= 1e-5, key
     assert made.counts["identifier"] == 1 and made.counts["induction"] == len(hits)
-    assert made.pictures.shape == (3, 4, 5, 5) and made.cell == 3
+    assert made.pictures.shape == (len(a), 4, 5, 5) and made.cell == 3
     assert made.pictures[1, 2, 4, 0] == pytest.approx(a[1, 2, 12:, :3].max(), abs=1e-5)
 
 

@@ -19,7 +19,7 @@ def test_last_row_is_the_models_own_output(internals: Internals) -> None:
     lens = logit_lens(asked)
     with torch.no_grad():
         logp = internals.logits(asked.embeds())[0].log_softmax(-1)
-    assert lens.ids.shape == (4, 5)
+    assert lens.ids.shape == (len(internals.anatomy.layers) + 1, 5)
     assert lens.a[-1] == pytest.approx(float(logp[3]), abs=1e-4)
     assert lens.b[-1] == pytest.approx(float(logp[8]), abs=1e-4)
     assert lens.ids[-1, 0] == int(logp.argmax())
@@ -42,7 +42,8 @@ def test_components_add_up(internals: Internals, contrast: int | None) -> None:
     assert abs(sum(c.value for c in made.parts) - made.total) <= 1e-4
     kinds = {c.part for c in made.parts}
     assert "other" not in kinds and {"embedding", "head", "mlp"} <= kinds
-    assert sum(c.part == "head" for c in made.parts) == 12
+    layers = len(internals.anatomy.layers)
+    assert sum(c.part == "head" for c in made.parts) == layers * internals.anatomy.heads
 
 
 def test_total_is_the_real_difference(internals: Internals) -> None:

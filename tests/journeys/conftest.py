@@ -81,7 +81,7 @@ def start_server(data: Path, *options: str) -> Server:
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     """Start servers of your own: `serve()`; `serve(data=folder)` opens a folder again."""
     if not BUILT.is_file():
-        pytest.fail("the page is not built: run `make web`", pytrace=False)
+        pytest.fail("the page is not built: run `make page`", pytrace=False)
     running: list[Server] = []
 
     def start(*options: str, data: Path | None = None) -> Server:

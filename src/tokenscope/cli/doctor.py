@@ -128,7 +128,7 @@ def page() -> Finding:
         Finding("page", "ok", "built")
         if built
         else Finding(
-            "page", "note", "not built: `make web` builds it; the command line works without"
+            "page", "note", "not built: `make page` builds it; the command line works without"
         )
     )
 

@@ -83,6 +83,9 @@ def survey(
 
     internals.watch(ids, watch)
     control.step(len(layers), len(layers), "attention")
+    for layer in layers:
+        if not internals.anatomy.layers[layer].sinks:
+            sums["unread"][index[layer]] = 0.0  # not the rounding of a softmax
     statistics = {
         s: (sums[s] / tally.count(s)).numpy().astype(np.float32) if tally.count(s) else
         np.full((len(layers), heads), np.nan, dtype=np.float32) for s in STATISTICS

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 FOLDER = Path(__file__).parent / "page"
 NOT_BUILT = (
     "TokenScope runs, but its page has not been built.\n\n"
-    "Run `make web` in the source folder, then load this address again.\n"
+    "Run `make page` in the source folder, then load this address again.\n"
 )
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".woff2": "font/woff2"}
 
