@@ -7,6 +7,7 @@ somebody else has written past the fork's own end (copy on write).
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -94,6 +95,12 @@ def plain_layers(config: Any) -> int | None:
         return None
     plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
     return len(layers) if layers and plain else None
+
+
+def cache_argument(model: Any) -> str:
+    """The name under which the family's forward takes its cache."""
+    names = inspect.signature(model.forward).parameters
+    return next((n for n in ("past_key_values", "cache_params") if n in names), "past_key_values")
 
 
 def growing_cache(layers: list[GrowingLayer]) -> Any:

@@ -19,7 +19,7 @@ from tokenscope.backends.probe import probe
 from tokenscope.backends.protocol import Abilities, ModelInfo
 from tokenscope.backends.transformers import TransformersBackend
 from tokenscope.backends.vocabulary import Vocabulary
-from tokenscope.errors import CapacityError, InputError, ModelError
+from tokenscope.errors import AbilityError, CapacityError, InputError, ModelError
 
 BUNDLED = Path(__file__).resolve().parent.parent / "models" / "bundled"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -79,7 +79,10 @@ def load(
     model = _model(checkpoint, kind, place)
     vocabulary, marks = _vocabulary(checkpoint.path)
     recorder.register()
-    found = probe(model)
+    try:
+        found = probe(model)
+    except AbilityError as error:
+        raise ModelError(checkpoint.path, f"cannot be decoded: {error}") from error
     notes += found.notes
     compact = found.compact
     config = model.config.get_text_config(decoder=True)

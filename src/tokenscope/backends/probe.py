@@ -13,8 +13,14 @@ from typing import Any
 import torch
 
 from tokenscope.backends import recorder
-from tokenscope.backends.cache import GrowingLayer, growing_cache, plain_layers
+from tokenscope.backends.cache import (
+    GrowingLayer,
+    cache_argument,
+    growing_cache,
+    plain_layers,
+)
 from tokenscope.backends.compact import CompactStep, compact_step
+from tokenscope.errors import AbilityError
 
 TOKENS = 8
 SPLIT = 5
@@ -32,7 +38,10 @@ class Probe:
 
 
 def probe(model: Any) -> Probe:
-    """Compare recorder and eager on eight tokens; leaves the model on the kernel chosen."""
+    """Compare recorder and eager on eight tokens; leaves the model on the kernel chosen.
+
+    Raises AbilityError for a family whose cached steps do not equal its full forward.
+    """
     vocab = int(model.get_input_embeddings().weight.shape[0])
     device = next(iter(model.parameters())).device
     ids = (torch.arange(TOKENS, device=device) * 37 + 11)[None] % vocab
@@ -40,10 +49,12 @@ def probe(model: Any) -> Probe:
         try:
             model.set_attn_implementation("eager")
             eager = model(input_ids=ids, output_attentions=True, use_cache=False)
-            reference = [a[0].float() for a in (eager.attentions or ()) if a is not None]
+            reference = [
+                a[0].float() for a in (getattr(eager, "attentions", None) or ()) if a is not None
+            ]
             logits = eager.logits[0].float()
-        except Exception as error:  # noqa: BLE001 (families differ in what they raise)
-            return Probe("eager", (), (f"no attention rows: eager failed ({error})"[:200],))
+        except Exception as error:
+            raise AbilityError(f"its forward fails ({type(error).__name__})") from error
         try:
             model.set_attn_implementation(recorder.KERNEL)
             worst, layers = _difference(model, ids, logits, reference)
@@ -64,8 +75,15 @@ def probe(model: Any) -> Probe:
                 compact = None
         return Probe(recorder.KERNEL, layers, tuple(notes), compact)
     model.set_attn_implementation("eager")
+    try:
+        with torch.inference_mode():
+            worst, _ = _difference(model, ids, logits, [])
+    except Exception as error:
+        raise AbilityError(f"its memory cannot be stepped ({type(error).__name__})") from error
+    if worst > limit:  # logits of steps would be silently wrong
+        raise AbilityError(f"its cached steps differ from its full forward by {worst:.1e}")
     note = f"eager attention is used: the recorder does not fit this family ({cause})"
-    return Probe("eager", tuple(range(len(reference))), (note,))
+    return Probe("eager", tuple(range(len(reference))), (note,) if reference else ())
 
 
 def _difference(
@@ -75,6 +93,7 @@ def _difference(
     from transformers.cache_utils import DynamicCache
 
     plain = plain_layers(model.config)
+    cache: Any
     if plain is not None:
         cache = growing_cache([GrowingLayer() for _ in range(plain)])
     else:
@@ -87,8 +106,8 @@ def _difference(
         positions = torch.arange(start, end, device=ids.device)[None]
         with recorder.recording(end - start) as sink:
             out = model(
-                input_ids=ids[:, start:end], position_ids=positions, past_key_values=cache,
-                use_cache=True,
+                input_ids=ids[:, start:end], position_ids=positions, use_cache=True,
+                **{cache_argument(model): cache},
             )  # fmt: skip
         assert sink is not None
         layers = tuple(sorted(sink.rows))

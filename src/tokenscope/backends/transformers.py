@@ -10,7 +10,12 @@ from typing import Any
 import torch
 
 from tokenscope.backends import chat, recorder
-from tokenscope.backends.cache import GrowingLayer, growing_cache, plain_layers
+from tokenscope.backends.cache import (
+    GrowingLayer,
+    cache_argument,
+    growing_cache,
+    plain_layers,
+)
 from tokenscope.backends.compact import CompactStep
 from tokenscope.backends.infill import InfillMarks, find_stops
 from tokenscope.backends.protocol import Abilities, Extension, ForkKind, ModelInfo, Rows
@@ -61,6 +66,7 @@ class TransformersBackend:
 
     def __post_init__(self) -> None:
         self._plain = plain_layers(self.model.config)
+        self._cache_argument = cache_argument(self.model)
         kind: ForkKind = "crop" if self._plain is not None else "copy"
         self.abilities = replace(self.abilities, fork=kind)
         self._embeddings = int(self.model.get_input_embeddings().weight.shape[0])
@@ -153,16 +159,16 @@ class TransformersBackend:
             if self.info.kernel == recorder.KERNEL:
                 with recorder.recording(min(last, n)) as sink:
                     out = self.model(
-                        input_ids=feed, position_ids=positions, past_key_values=state.cache,
-                        use_cache=True,
+                        input_ids=feed, position_ids=positions, use_cache=True,
+                        **{self._cache_argument: state.cache},
                     )  # fmt: skip
                 attention = [sink.rows[i] for i in sorted(sink.rows)] if sink else []
             else:
                 out = self.model(
-                    input_ids=feed, position_ids=positions, past_key_values=state.cache,
-                    use_cache=True, output_attentions=last > 0,
+                    input_ids=feed, position_ids=positions, use_cache=True, output_attentions=last > 0,
+                    **{self._cache_argument: state.cache},
                 )  # fmt: skip
-                found = out.attentions if last > 0 and out.attentions else ()
+                found = (getattr(out, "attentions", None) or ()) if last > 0 else ()
                 attention = [a[0, :, -last:].float() for a in found if a is not None]
             state.ids.extend(int(i) for i in ids)
             return Extension(out.logits[0].float(), attention)

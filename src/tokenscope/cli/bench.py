@@ -15,40 +15,49 @@ from tokenscope.cli.options import (
     loaded,
 )
 from tokenscope.cli.output import document, say
-from tokenscope.errors import MissingError
+from tokenscope.errors import InputError
 from tokenscope.registry import Registry
 
-BENCHES: Registry[str] = Registry("bench")
-BENCHES.add("decode", "tokenscope.runs.bench:decode")
+BENCHES: Registry[tuple[str, ...]] = Registry("bench")
+"""Name of a function in ``runs.bench`` -> the options that it takes."""
+BENCHES.add("decode", ("prompt_tokens", "new_tokens", "pairs", "attention", "progress"))
+BENCHES.add("prefill", ("prompt_tokens", "pairs"))
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="decode")] = "decode",
-    prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of the prompt.")] = 256,
-    new_tokens: Annotated[int, typer.Option(min=8, help="Tokens decoded per run.")] = 128,
+    what: Annotated[str, typer.Argument(help="decode or prefill.")] = "decode",
+    prompt_tokens: Annotated[
+        int | None, typer.Option(min=2, help="Length of the prompt. decode: 256, prefill: 2000.")
+    ] = None,
+    new_tokens: Annotated[int, typer.Option(min=2, help="Tokens decoded per run.")] = 64,
     pairs: Annotated[int, typer.Option(min=1, max=100, help="Interleaved pairs of runs.")] = 5,
+    attention: Annotated[str, typer.Option(help="What to record: none, top or full.")] = "top",
     model: ModelOption = None,
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     allow_network: NetworkOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Compare recorded decoding with transformers' own generate, in interleaved pairs."""
-    from importlib import import_module
-
-    module, _, name = BENCHES.get(what).partition(":")
+    """Compare recording with the bare model: same model, same threads, interleaved runs."""
+    takes = BENCHES.get(what)
+    given: dict[str, Any] = {
+        "prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "pairs": pairs,
+        "attention": attention, "progress": say,
+    }  # fmt: skip
+    if attention not in ("none", "top", "full"):
+        raise InputError("--attention", "must be none, top or full")
     engine = loaded(model, dtype, device, allow_network)
-    say(f"{engine.info.name}: {pairs} pairs of {new_tokens} tokens after {prompt_tokens} ...")
-    try:
-        measure = getattr(import_module(module), name)
-    except ImportError as error:
-        raise MissingError(f"this installation has no bench {what}") from error
-    figures: dict[str, Any] = measure(
-        engine, prompt_tokens=prompt_tokens, new_tokens=new_tokens, pairs=pairs
-    )
+
+    from tokenscope.runs import bench as benches
+
+    options = {k: v for k, v in given.items() if k in takes and v is not None}
+    figures: dict[str, Any] = getattr(benches, what)(engine, **options)
     if as_json:
         document(figures)
-    else:
-        for key, value in figures.items():
-            print(f"{key:28} {value:.4g}" if isinstance(value, float) else f"{key:28} {value}")
+        return 0
+    for key, value in figures.items():
+        if isinstance(value, float):
+            print(f"{key:28} {value:.4g}")
+        elif not isinstance(value, list):
+            print(f"{key:28} {value}")
     return 0

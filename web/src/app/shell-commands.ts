@@ -95,7 +95,7 @@ export const shellCommands: Command[] = [
     id: 'undo',
     title: 'Undo the last deletion',
     group: 'Session',
-    keys: ['Mod+z', 'u'],
+    keys: ['u', 'Mod+z'],
     when: () => notices.list.some((n) => n.action),
     run: () => void notices.undo(),
   },

@@ -90,7 +90,7 @@ export const parseHex = (s: string): Rgb =>
 
 const toHex = (c: Rgb): string => '#' + c.map((x) => x.toString(16).padStart(2, '0')).join('')
 
-const DARK_INK = '#0c0e12'
+const DARK_INK = '#000000'
 const LIGHT_INK = '#ffffff'
 
 /** A ramp through control points at even distances. */

@@ -35,6 +35,8 @@ export class Trace {
   attentionCount = 0
   origin: Record<string, unknown> = {}
   hasAlternatives = false
+  /** Whether given tokens still belong to the prompt; those put into a continuation do not. */
+  private inPrompt = true
   private values = new Map<string, Float32Array>()
   private alternativeIds: Int32Array = new Int32Array(0)
   private alternativeLogprobs: Float32Array = new Float32Array(0)
@@ -76,6 +78,7 @@ export class Trace {
     const bytes = parent.offsets[n]
     trace.length = n
     trace.nPrompt = Math.min(parent.nPrompt, n)
+    trace.inPrompt = n < parent.nPrompt
     trace.language = parent.language
     trace.k = parent.k
     trace.ids = parent.ids.slice(0, n)
@@ -141,7 +144,7 @@ export class Trace {
     this.appendColumns(step, before, after)
     this.appendAlternatives(step, before, after)
     this.length = after
-    if (step.prompt) this.nPrompt = after
+    if (step.prompt && this.inPrompt) this.nPrompt = after
   }
 
   private appendColumns(step: StepEvent, before: number, after: number): void {

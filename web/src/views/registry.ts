@@ -7,6 +7,7 @@ import type { Component } from 'svelte'
 import type { Abilities } from '../api/types'
 import Attention from './attention/Attention.svelte'
 import Scope from './scope/Scope.svelte'
+import Structure from './structure/Structure.svelte'
 import Why from './why/Why.svelte'
 
 export interface View {
@@ -26,6 +27,12 @@ export const views: Record<string, View> = {
     question: 'What did the model write, and how sure was it at every token?',
     component: Scope,
     key: 's',
+  },
+  structure: {
+    title: 'Structure',
+    question: 'Where in the syntax was it unsure, and which part looked at which?',
+    component: Structure,
+    key: 'x',
   },
   attention: {
     title: 'Attention',

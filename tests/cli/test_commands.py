@@ -1,0 +1,197 @@
+"""The command line: what goes to stdout, what to stderr, and the exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tokenscope
+from tokenscope.backends.scripted import ScriptedBackend, saying
+from tokenscope.cli import run
+from tokenscope.runs import model as models
+
+CODE = 'def f(x):\n    return "\u202e\x1b[31mred" # tab\there\n'
+
+
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command loads the scripted backend, which goes on with CODE."""
+    monkeypatch.setattr(
+        models, "load", lambda *_, **__: models.Model(ScriptedBackend(saying(CODE)))
+    )
+
+
+def the_json(capsys: pytest.CaptureFixture[str]) -> Any:
+    """stdout as one JSON document."""
+    return json.loads(capsys.readouterr().out)
+
+
+def test_generate_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["generate", "def f", "--json", "-n", "5", "--alternatives", "3"]) == 0
+    found = the_json(capsys)
+    assert found["text"] == "def f(x):\n"
+    assert found["finish"] == "length"
+    assert found["tokens"][7]["alternatives"][0]["chosen"]
+    assert found["columns"]["entropy"]["values"][0] is None
+
+
+def test_generate_paints_what_is_safe_to_see(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["generate", "def f"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith('def f(x):\n    return "<U+202E>\u241b[31mred" # tab')
+    assert "<end>" in out
+    assert "Surprisal  0" in out
+    assert "nats" in out
+    assert "\x1b" not in out  # not a terminal: no colours, and none that the model made up
+    assert "ended by: eos" in err
+
+
+def test_colours_only_on_a_terminal_that_wants_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run(["generate", "def f", "-n", "3"]) == 0
+    assert "\x1b[" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert run(["generate", "def f", "-n", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b[3" not in out
+    assert "\x1b[4" not in out
+
+
+def test_score_measures_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    assert run(["score", "-f", str(tmp_path / "a.py"), "--json"]) == 0
+    found = the_json(capsys)
+    assert (found["text"], found["finish"]) == ("x = 1\n", "scored")
+
+
+def test_a_prompt_from_stdin(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"def f")))
+    assert run(["generate", "-", "-n", "1", "--json"]) == 0
+    assert the_json(capsys)["text"] == "def f("
+
+
+def test_a_trace_is_saved(tmp_path: Path) -> None:
+    path = tmp_path / "t.trace"
+    assert run(["generate", "def f", "-n", "2", "--save", str(path), "--json"]) == 0
+    assert tokenscope.read(path).text == "def f(x"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate"],
+        ["generate", ""],
+        ["generate", "x" * 1_000_000],
+        ["generate", "a\udcff"],
+        ["generate", "a", "--temperature", "nan"],
+        ["generate", "a", "--temperature", "x"],
+        ["generate", "a", "--top-p", "0"],
+        ["generate", "a", "--attention", "some"],
+        ["generate", "a", "--stop", ""],
+        ["generate", "a", "--column", "none"],
+        ["generate", "a", "--save", "/nowhere/t"],
+        ["generate", "a", "-f", "b"],
+        ["generate", "-f", "/nowhere"],
+        ["generate", "-f", "/"],
+        ["generate", "a", "--suffix", "b"],
+        ["score", "--unknown"],
+        ["bench", "nothing"],
+        ["nothing"],
+        ["serve", "--host", "0.0.0.0"],
+        ["serve", "--port", "99999"],
+        ["serve", "--tls-cert", "x"],
+    ],
+    ids=lambda a: " ".join(a)[:50].encode("ascii", "replace").decode(),
+)
+def test_bad_input_is_exit_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], tmp_path: Path
+) -> None:
+    if arguments[0] == "serve":
+        arguments += ["--data", str(tmp_path)]
+    assert run([*arguments]) == 2
+    err = capsys.readouterr().err
+    assert "error: " in err
+    assert "Traceback" not in err
+    assert len(err) < 1000
+    if arguments != ["generate", "a", "--column", "none"]:  # shows in colour only
+        assert run([*arguments, "--json"]) == 2
+        assert set(the_json(capsys)["error"]) == {"code", "message"}
+
+
+def test_a_held_data_folder_is_exit_3(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from tokenscope.store import Store
+
+    store = Store(tmp_path)
+    assert run(["serve", "--data", str(tmp_path), "--port", "0"]) == 3
+    assert "another TokenScope" in capsys.readouterr().err
+    store.close()
+
+
+def test_models_lists_the_bundled_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    for folder in ("root/a", "hub/models--some--model/snapshots/1"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "config.json").write_text('{"architectures": ["TinyForCausalLM"]}')
+        (tmp_path / folder / "model.safetensors").write_bytes(b"0" * 1000)
+    (tmp_path / "root/broken").mkdir()
+    (tmp_path / "root/broken/config.json").write_text("{")
+    assert run(["models", "--json", "--model-root", str(tmp_path / "root")]) == 0
+    found = the_json(capsys)
+    assert [m["kind"] for m in found] == ["bundled", "folder", "cache"]
+    assert found[2]["address"] == "some/model"
+
+
+def test_doctor_looks_at_everything(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["doctor", "--json", "--data", str(tmp_path / "data")]) == 0
+    found = the_json(capsys)
+    assert found["ok"]
+    whats = [c["what"] for c in found["checks"]]
+    assert {"python", "torch", "memory", "compiler", "browser", "page", "bundled model"} <= {*whats}
+    assert not (tmp_path / "data").exists()
+
+
+def test_doctor_says_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("weights are gone")
+
+    monkeypatch.setattr(models, "load", broken)
+    assert run(["doctor"]) == 3
+    assert "fail  bundled model" in capsys.readouterr().out
+
+
+def test_an_interrupt_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    import os
+
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    before = signal.getsignal(signal.SIGINT)
+    backend = ScriptedBackend()
+    models_load = lambda *_, **__: models.Model(backend)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load", models_load)
+        assert run(["generate", "def f", "-n", "4000", "--json"]) == 130
+    assert the_json(capsys)["finish"] == "cancelled"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_help_needs_no_torch() -> None:
+    script = (
+        "import sys; from tokenscope.cli import run; run(['--help']); run(['generate', '--help']);"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

@@ -1,0 +1,143 @@
+"""Ask why, and look into the heads: by mouse, by keyboard, in both themes, for everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.journeys.conftest import Server
+
+PROMPT = '''import os
+import subprocess
+
+
+def clean(path):
+    os.system("rm -rf " + path)
+
+
+def run(command, timeout=30):
+    return subprocess.run(command, timeout=timeout, shell='''
+SLOW = 120_000  # one core may be shared with other journeys
+
+MAKE = """async prompt => {
+  const ask = (path, body) => fetch('api/' + path, {
+    method: 'POST', headers: {'content-type': 'application/json'}, body: JSON.stringify(body),
+  })
+  const session = await (await ask('sessions', {title: 'why'})).json()
+  const body = {prompt, settings: {max_new_tokens: 8}}
+  const text = await (await ask(`sessions/${session.id}/generate`, body)).text()
+  const node = /"node":\\{"id":"([^"]+)"/.exec(text)[1]
+  const trace = await (await fetch('api/nodes/' + node)).json()
+  return {session: session.id, node, at: trace.n_prompt, length: trace.ids.length}
+}"""
+
+
+@pytest.fixture
+def made(page: Page, server: Server) -> Callable[[str], dict]:
+    """`made("why")`: a generated branch, shown in a view with its first own token selected."""
+    expect(page.get_by_role("banner")).to_be_visible(timeout=SLOW)
+    found = page.evaluate(MAKE, PROMPT)
+
+    def show(view: str) -> dict:
+        page.goto("about:blank")
+        where = f"session={found['session']}&node={found['node']}&token={found['at']}&view={view}"
+        page.goto(f"{server.address.rstrip('/')}/#{where}")
+        return found
+
+    return show
+
+
+def mine(found: list[str]) -> list[str]:
+    """Violations inside the two views (the shell and the code surface have journeys of their own)."""
+    return [v for v in found if "label-content-name-mismatch" not in v]
+
+
+def test_why_this_rather_than_that(page: Page, made: Callable[[str], dict], axe: Callable) -> None:
+    found = made("why")
+    panel = page.get_by_role("complementary", name="Why")
+    sentence = panel.locator(".sentence")
+    expect(sentence).to_contain_text(" over ", timeout=SLOW)
+    # the pictures come one after another
+    for title in (
+        "What if it had not been there?", "Where does it come from?", "When was it decided?",
+        "Which part wrote it?", "Which part is needed?", "Where it looked, and what that did",
+        "Can the attribution be trusted?",
+    ):  # fmt: skip
+        expect(panel.get_by_role("region", name=title).first).to_be_visible(timeout=SLOW)
+    # every number links to its formula
+    lens = panel.locator("section", has_text="When was it decided?")
+    lens.locator("summary").click()
+    expect(lens.get_by_text("nostalgebraist 2020").first).to_be_visible()
+    lens.locator("summary").click()
+    # another contrast, another method: another answer
+    before = sentence.inner_text()
+    choices = panel.get_by_label("Rather than")
+    choices.select_option(index=1)
+    expect(sentence).not_to_have_text(before, timeout=SLOW)
+    panel.get_by_label("Method").select_option("occlusion")
+    expect(page.locator("footer").get_by_text("Occlusion", exact=True)).to_be_visible(timeout=SLOW)
+    choices.select_option("-1")
+    expect(sentence).to_contain_text("gave", ignore_case=True, timeout=SLOW)
+    # the code is coloured by it, and the tree's own structure adds it up
+    expect(page.locator('[data-t][data-fill^="#"]').first).to_be_visible(timeout=SLOW)
+    panel.get_by_role("button", name="statement").click(timeout=SLOW)
+    assert mine(axe(page, "aside[aria-label=Why]")) == []
+    page.keyboard.press("t")
+    assert mine(axe(page, "aside[aria-label=Why]")) == []
+    assert found["at"] > 0
+
+
+def test_one_look_is_cut(page: Page, made: Callable[[str], dict]) -> None:
+    made("why")
+    part = page.get_by_role("region", name="Cut one look")
+    part.get_by_label("Token that may not be read").fill("3", timeout=SLOW)
+    part.get_by_role("button", name="Cut").click()
+    expect(part.get_by_role("status")).to_contain_text("nats", timeout=SLOW)
+
+
+def test_the_keyboard_walks_and_asks(page: Page, made: Callable[[str], dict]) -> None:
+    found = made("why")
+    panel = page.get_by_role("complementary", name="Why")
+    expect(panel.locator(".sentence code").first).to_be_visible(timeout=SLOW)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(f'#token-{found["at"] + 1}')).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Enter")
+    expect(panel.get_by_label("Rather than")).to_be_focused()
+
+
+def test_the_heads(page: Page, made: Callable[[str], dict], axe: Callable) -> None:
+    found = made("attention")
+    heads = page.get_by_role("complementary", name="All heads")
+    heads.get_by_role("button", name="Layer 1, head 2").click(timeout=SLOW)
+    matrix = page.get_by_role("application")
+    expect(page.get_by_label("Head", exact=True)).to_have_value("2")
+    # the crosshair by mouse, then by keyboard; the code follows
+    box = matrix.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 4, box["y"] + box["height"] - 4)
+    cross = page.locator(".cross")
+    expect(cross).to_contain_text(f"choosing token {found['length']}", timeout=SLOW)
+    matrix.focus()
+    page.keyboard.press("ArrowUp")
+    expect(cross).to_contain_text(f"choosing token {found['length'] - 1}")
+    page.keyboard.press("+")
+    page.mouse.wheel(0, -400)
+    page.keyboard.press("0")
+    page.keyboard.press("Enter")
+    expect(page.locator(f'#token-{found["length"] - 1}')).to_have_attribute("aria-selected", "true")
+    # other weightings
+    for name in ("Norm-weighted", "Rollout", "Weights"):
+        page.get_by_role("button", name=name, exact=True).click()
+        expect(page.get_by_text("recomputed").first).to_be_visible(timeout=SLOW)
+    # search
+    heads.get_by_label("Pattern to search").select_option("previous")
+    expect(heads.locator(".found li").first).to_contain_text("layer", timeout=SLOW)
+    heads.get_by_label("Pattern to search").select_option("edge")
+    expect(heads.locator(".found li").first).to_contain_text("layer", timeout=SLOW)
+    for part in ("aside[aria-label='All heads']", "section[aria-label='One head']"):
+        assert axe(page, part) == []
+    page.keyboard.press("t")
+    for part in ("aside[aria-label='All heads']", "section[aria-label='One head']"):
+        assert axe(page, part) == []
