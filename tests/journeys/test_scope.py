@@ -84,7 +84,7 @@ def test_text_of_the_surface_is_the_text_of_the_trace(page: Page) -> None:
     generate(page)
     node = shown(page)["node"]
     trace = page.evaluate("id => fetch(`api/nodes/${id}`).then(r => r.json())", node)
-    rows = page.locator(".row").all_inner_texts()
+    rows = page.locator(".surface .row").all_inner_texts()
     drawn = "".join(re.sub(r"^(\d+|↳)", "", row.replace("\n", "")) for row in rows)
     whole = page.evaluate(
         "data => new TextDecoder().decode(Uint8Array.from(atob(data), c => c.charCodeAt(0)))",

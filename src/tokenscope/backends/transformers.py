@@ -149,6 +149,14 @@ class TransformersBackend:
             bad = next(i for i in ids if not 0 <= i < self._embeddings)
             raise InputError("token id", f"{bad} is not in 0..{self._embeddings - 1}")
         last = rows.last if rows is not None else 0
+        if n > 1 and past > 0 and not state.plain:
+            # Recurrent families start a multi-token feed from a blank convolution window, which
+            # is wrong in the middle of a sequence; one token at a time is right everywhere.
+            parts = [
+                self.extend(state, [i], Rows(1) if last >= n - at else None)
+                for at, i in enumerate(ids)
+            ]
+            return _joined(parts)
         with torch.inference_mode():
             if n == 1 and self.compact is not None and state.plain and past > 0:
                 logits, attention = self.compact(int(ids[0]), state.cache.layers, last > 0)
@@ -165,8 +173,8 @@ class TransformersBackend:
                 attention = [sink.rows[i] for i in sorted(sink.rows)] if sink else []
             else:
                 out = self.model(
-                    input_ids=feed, position_ids=positions, use_cache=True, output_attentions=last > 0,
-                    **{self._cache_argument: state.cache},
+                    input_ids=feed, position_ids=positions, use_cache=True,
+                    output_attentions=last > 0, **{self._cache_argument: state.cache},
                 )  # fmt: skip
                 found = (getattr(out, "attentions", None) or ()) if last > 0 else ()
                 attention = [a[0, :, -last:].float() for a in found if a is not None]
@@ -192,3 +200,14 @@ class TransformersBackend:
     def close(self) -> None:
         """Drop the model; its memory is free when the last state is gone."""
         self.model = None
+
+
+def _joined(parts: list[Extension]) -> Extension:
+    """One-token extensions as one; rows are padded with 0 to the longest."""
+    rows = [p.attention for p in parts if p.attention]
+    attention = []
+    for layer in zip(*rows, strict=True):
+        keys = layer[-1].shape[-1]
+        padded = [torch.nn.functional.pad(r, (0, keys - r.shape[-1])) for r in layer]
+        attention.append(torch.cat(padded, dim=1))
+    return Extension(torch.cat([p.logits for p in parts]), attention)

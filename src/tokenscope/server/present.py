@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from tokenscope.server import wire
 from tokenscope.store import NodeRow, SessionRow
 from tokenscope.trace import COLUMNS, Alternatives, Tokens, Trace
 
+FEW = 16  # up to here plain Python is faster than numpy
 DIGITS = 8  # float32 needs nine to round-trip; eight are within 1 unit in the last place
 
 
@@ -109,6 +111,8 @@ def pieces(table: Alternatives, ids: Iterable[int]) -> list[wire.Piece]:
 
 def numbers(values: NDArray[np.float32]) -> list[float | None]:
     """float32 (n,) as short JSON numbers of 8 significant digits; what is not finite is None."""
+    if len(values) <= FEW:
+        return [float(f"{v:.{DIGITS}g}") if isfinite(v) else None for v in values.tolist()]
     short: list[float | None] = shortened(values).tolist()
     finite = np.isfinite(values)
     if bool(finite.all()):
@@ -130,12 +134,13 @@ def shortened(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def rows(table: Alternatives) -> tuple[list[list[int]], list[list[float]]]:
     """Ids and logprobs of the alternatives, a list per token; empty where there are none."""
-    keep = table.ids >= 0
-    short = shortened(table.logprobs)
     ids, logprobs = [], []
-    for i, p, k in zip(table.ids, short, keep, strict=True):
+    few = len(table.ids) <= 1
+    short = table.logprobs if few else shortened(table.logprobs)
+    for i, p, k in zip(table.ids, short, table.ids >= 0, strict=True):
         ids.append(i[k].tolist())
-        logprobs.append(p[k].tolist())
+        row = p[k].tolist()
+        logprobs.append([float(f"{v:.{DIGITS}g}") for v in row] if few else row)
     return ids, logprobs
 
 
