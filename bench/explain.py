@@ -75,7 +75,9 @@ def costs(model: Any, tokens: int, repeats: int) -> dict[str, Any]:
 
     long, brief = forward(given), forward(shorter)
     return {
-        "input_x_gradient_contrastive": median_ratio(lambda: input_x_gradient(asked), long, repeats),
+        "input_x_gradient_contrastive": median_ratio(
+            lambda: input_x_gradient(asked), long, repeats
+        ),
         "logit_lens": median_ratio(lambda: logit_lens(asked), long, repeats),
         "direct_logits": median_ratio(lambda: direct_logits(asked), long, repeats),
         "integrated_gradients_100_tokens": median_ratio(

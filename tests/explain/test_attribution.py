@@ -46,7 +46,7 @@ def test_input_x_gradient_equals_captum(internals: Internals, contrast: int | No
     wanted = oracle.attribute(asked.embeds().requires_grad_()).sum(-1)[0].detach().numpy()
     assert made.values.shape == (12,) and made.values.dtype == np.float32
     assert np.abs(made.values - wanted).max() <= 1e-5
-    assert made.value == pytest.approx(float(eager(asked)(asked.embeds())), abs=1e-5)
+    assert made.value == pytest.approx(eager(asked)(asked.embeds()).item(), abs=1e-5)
 
 
 @TARGETS

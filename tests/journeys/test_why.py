@@ -50,7 +50,7 @@ def made(page: Page, server: Server) -> Callable[[str], dict]:
 
 
 def mine(found: list[str]) -> list[str]:
-    """Violations inside the two views (the shell and the code surface have journeys of their own)."""
+    """Violations of the two views; the code surface has journeys of its own."""
     return [v for v in found if "label-content-name-mismatch" not in v]
 
 

@@ -103,7 +103,8 @@ def _shrink(picture: Tensor, block: Tensor, first: int, cell: int) -> None:
     wide = torch.nn.functional.pad(block, (0, cells * cell - n)).reshape(h, rows, cells, cell)
     wide = wide.amax(-1)  # (H, rows, S)
     at = torch.div(torch.arange(first, first + rows), cell, rounding_mode="floor")
-    picture.index_reduce_(1, at, wide, "amax")
+    for c in range(int(at[0]), int(at[-1]) + 1):
+        torch.maximum(picture[:, c], wide[:, at == c].amax(1), out=picture[:, c])
 
 
 class _Tally:

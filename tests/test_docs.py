@@ -1,0 +1,72 @@
+"""Commands in README and docs run. A block that starts with ```sh test is run line by line."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from tokenscope.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```sh test\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ANY_BLOCK = re.compile(r"^```sh[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+
+
+def commands() -> list[tuple[str, str]]:
+    return [
+        (page.name, line)
+        for page in PAGES
+        if page.exists()
+        for block in BLOCK.findall(page.read_text())
+        for line in block.splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
+
+
+@pytest.mark.parametrize(("page", "line"), commands(), ids=lambda v: str(v)[:60])
+def test_a_command_runs(page: str, line: str, tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    assert bash is not None
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "XDG_DATA_HOME": str(tmp_path / "home"), "COLUMNS": "100"}
+    done = subprocess.run(
+        [bash, "-euo", "pipefail", "-c", line], cwd=tmp_path, env=env, capture_output=True,
+        text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{page}: {line}\n{done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.exists()], ids=lambda p: p.name)
+def test_options_in_the_docs_exist(page: Path) -> None:
+    """Every option of a `tokenscope` command line that the docs show is one that it has."""
+    group = typer.main.get_command(app)
+    for block in ANY_BLOCK.findall(page.read_text()):
+        for line in block.splitlines():
+            found = re.search(r"\btokenscope (\w+)(.*)", line.partition(" #")[0])
+            if found is None or found.group(1) not in group.commands:  # type: ignore[attr-defined]
+                continue
+            command = group.commands[found.group(1)]  # type: ignore[attr-defined]
+            known = {o for p in command.params for o in p.opts} | {"--help"}
+            used = set(re.findall(r"(?<=\s)--[a-z-]+", found.group(2)))
+            assert used <= known, (line, used - known)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.exists()], ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_command_is_in_the_docs() -> None:
+    text = (ROOT / "docs/cli.md").read_text()
+    for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        assert name in text
