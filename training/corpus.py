@@ -14,7 +14,7 @@ import json
 import re
 import sysconfig
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,17 +114,19 @@ def read_document(package: str, path: str, stated: str, file: Path) -> Document 
         return None
 
 
-def stdlib_documents() -> Iterator[Document]:
-    """The standard library of the running Python, its tests included."""
+def stdlib_documents(only: Container[str] | None = None) -> Iterator[Document]:
+    """The standard library of the running Python, its tests included; or `only` some paths."""
     root = Path(sysconfig.get_path("stdlib"))
     for file in sorted(root.rglob("*.py")):
         path = file.relative_to(root).as_posix()
-        if not VENDORED.search(path) and (doc := read_document("stdlib", path, "PSF-2.0", file)):
+        if VENDORED.search(path) or (only is not None and path not in only):
+            continue
+        if doc := read_document("stdlib", path, "PSF-2.0", file):
             yield doc
 
 
-def package_documents(name: str) -> Iterator[Document]:
-    """The Python files of an installed distribution, if its licence allows."""
+def package_documents(name: str, only: Container[str] | None = None) -> Iterator[Document]:
+    """The Python files of an installed distribution, if its licence allows; or `only` some."""
     try:
         distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
@@ -135,6 +137,8 @@ def package_documents(name: str) -> Iterator[Document]:
     for entry in sorted(distribution.files or [], key=str):
         path = entry.as_posix()
         if not path.endswith(".py") or path.startswith("..") or VENDORED.search(path):
+            continue
+        if only is not None and path not in only:
             continue
         if doc := read_document(name, path, stated, Path(str(entry.locate()))):
             yield doc
@@ -232,9 +236,14 @@ def read_heldout_names(path: Path = HELDOUT_LIST) -> dict[str, str]:
 def locate_heldout(path: Path = HELDOUT_LIST) -> tuple[list[Document], list[str]]:
     """(held-out documents found unchanged on this machine, names of those missing or changed)."""
     wanted = read_heldout_names(path)
+    paths: dict[str, set[str]] = defaultdict(set)
+    for name in wanted:
+        package, _, file = name.partition(":")
+        paths[package].add(file)
     found: list[Document] = []
-    for package in sorted({name.partition(":")[0] for name in wanted}):
-        source = stdlib_documents() if package == "stdlib" else package_documents(package)
+    for package, only in sorted(paths.items()):
+        stdlib = package == "stdlib"
+        source = stdlib_documents(only) if stdlib else package_documents(package, only)
         found += [d for d in source if wanted.get(d.name) == d.digest]
     return found, sorted(wanted.keys() - {d.name for d in found})
 

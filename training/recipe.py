@@ -45,7 +45,7 @@ class Recipe:
 RECIPES = {
     "cpu": Recipe(
         hidden=256, layers=5, inner=640, heads=4, kv_heads=2,
-        tokens=8_000_000, decay=0.65, batch_tokens=8192,
+        tokens=7_500_000, decay=0.65, batch_tokens=8192,
         lengths=((0.0, 512), (0.3, 1024), (0.88, 2048)),
         muon_lr=0.02, adam_lr=0.004,
     ),

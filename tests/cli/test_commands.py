@@ -69,7 +69,7 @@ def test_colours_only_on_a_terminal_that_wants_them(
 
 def test_score_measures_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\n")
-    assert run(["score", "-f", str(tmp_path / "a.py"), "--json"]) == 0
+    assert run(["score", str(tmp_path / "a.py"), "--json"]) == 0
     found = the_json(capsys)
     assert (found["text"], found["finish"]) == ("x = 1\n", "scored")
 
@@ -107,6 +107,8 @@ def test_a_trace_is_saved(tmp_path: Path) -> None:
         ["generate", "-f", "/"],
         ["generate", "a", "--suffix", "b"],
         ["score", "--unknown"],
+        ["score", "/nowhere"],
+        ["score", "a.py", "--text", "x"],
         ["bench", "nothing"],
         ["nothing"],
         ["serve", "--host", "0.0.0.0"],

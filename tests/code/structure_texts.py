@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import strategies as st
@@ -17,8 +18,9 @@ ATOMS = [
     b"def f(x):", b"return", b"if", b"else", b"for", b"while", b"class A", b"{", b"}", b"(", b")",
     b"[", b"]", b"<div>", b"</div>", b"</", b"<", b">", b";", b":", b",", b".", b"=", b"==", b"=>",
     b"->", b"x", b"foo", b"42", b"1.5e", b'"', b"'", b"`", b'"""', b"'''", b"$", b"${", b"#{", b"#",
-    b"//", b"/*", b"*/", b"--", b"\\", b"\n", b"\n    ", b"\n\t", b"\r\n", b" ", b"  ", b"\t", b"\f",
-    b"\x00", b"\xff", b"\xc3", b"\xa9", b"\xf0\x9f", b"\x98\x80", b"\xed\xa0\x80", b"<<EOF\n", b"EOF",
+    b"//", b"/*", b"*/", b"--", b"\\", b"\n", b"\n    ", b"\n\t", b"\r\n", b" ", b"  ", b"\t",
+    b"\f", b"\x00", b"\xff", b"\xc3", b"\xa9", b"\xf0\x9f", b"\x98\x80", b"\xed\xa0\x80", b"<<EOF\n",
+    b"EOF",
     b"<?php ", b"@", b"!", b"|", b"&", b"SELECT * FROM t", b"fn main() ", b"let x", b"end",
     "é".encode(), "变量".encode(), "😀".encode(), "\u202e".encode(), "\u2066".encode(),
     "\u200b".encode(), "\ufeff".encode(), b'{"a": 1}', b".a { b: c }", b"case", b"match", b"async",
@@ -48,7 +50,7 @@ def cut(draw: st.DrawFn) -> tuple[str, Tokens]:
     count = rng.randrange(0, max(2, len(data)))
     cuts = sorted(rng.randrange(0, len(data) + 1) for _ in range(count))
     bounds = [0, *cuts, len(data)]
-    pieces = [data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [data[a:b] for a, b in pairwise(bounds)]
     return draw(st.sampled_from(LANGUAGE_NAMES)), Tokens.of(range(len(pieces)), pieces)
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_cells_partition_the_bytes(case):
     assert cells.start[-1] == size
     assert (cells.weight > 0).all()
     bounds = cells.start.tolist()
-    assert b"".join(data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)) == data
+    assert b"".join(data[a:b] for a, b in pairwise(bounds)) == data
     assert (tokens.offsets[cells.token] <= cells.start[:-1]).all()
     assert (tokens.offsets[cells.token + 1] >= cells.start[1:]).all()
     per_token = np.add.reduceat(np.append(cells.weight, 0), cells.indptr[:-1]) if size else 0

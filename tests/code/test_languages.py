@@ -16,7 +16,11 @@ import pytest
 
 from tokenscope.code.align import align
 from tokenscope.code.detect import (
-    chosen, detect, language_of_content, language_of_fence, language_of_file,
+    chosen,
+    detect,
+    language_of_content,
+    language_of_fence,
+    language_of_file,
 )  # fmt: skip
 from tokenscope.code.language import SHARED
 from tokenscope.code.languages import LANGUAGES

@@ -19,7 +19,9 @@ from tokenscope.errors import InputError, UnknownName
 from tokenscope.trace.regions import CATEGORIES, LEVEL_BITS, LEVELS
 from tokenscope.trace.tokens import Tokens
 
-SOURCE = b'def add(a, b):\n    """Sum."""\n    if a:\n        return a + b\n    return b\n\nadd(1, 2)\n'
+SOURCE = (
+    b'def add(a, b):\n    """Sum."""\n    if a:\n        return a + b\n    return b\n\nadd(1, 2)\n'
+)
 
 
 def by_bytes(tokens, regions, cells, by):
@@ -83,9 +85,7 @@ def test_every_aggregate_equals_the_reference(case, seed, by):
     regions = parse(tokens.data, language)
     cells = align(tokens, regions)
     quantiles = (0.0, 0.1, 0.5, 1.0)
-    ours = rollup(
-        cells, values, by, n_prompt=n_prompt, part=part, top=top, quantiles=quantiles
-    )
+    ours = rollup(cells, values, by, n_prompt=n_prompt, part=part, top=top, quantiles=quantiles)
     index = np.arange(len(tokens))
     wanted = {"generated": index >= n_prompt, "prompt": index < n_prompt, "all": index >= 0}[part]
     expected = by_bytes(tokens, regions, cells, by)

@@ -56,7 +56,8 @@ def test_these_can_go_on(prefix):
     "prefix",
     [
         "x y", "a b c", "x = )", "x = [1,2)", "!", "  x", "'a\nb", "x = = 3", "def f(:", "if x y:",
-        "x = 5 5\n", "for x on y", "while x:\n  a b\n", "\0", "else ", "class A(:\n", "import x y z",
+        "x = 5 5\n", "for x on y", "while x:\n  a b\n", "\0", "else ", "class A(:\n",
+        "import x y z",
     ],
 )  # fmt: skip
 def test_these_cannot(prefix):

@@ -33,7 +33,7 @@ def test_a_trace_has_regions_and_rollups():
     assert trace.regions.language == "python"
     assert trace.regions is trace.regions, "parsed once"
     frame = trace.rollup("entropy", by="statement")
-    assert list(frame["kind"])[0] == "function_definition"
+    assert frame["kind"].iloc[0] == "function_definition"
     assert frame["prompt"].iloc[0] == 4
     assert trace.rollup("entropy", by="line", part="all")["count"].sum() >= len(trace)
     with pytest.raises(UnknownName):
@@ -43,7 +43,7 @@ def test_a_trace_has_regions_and_rollups():
 def test_regions_come_without_anything_else_imported():
     program = (
         "from tokenscope.trace.record import trace_of; "
-        "t = trace_of([1, 2], [b'x = ', b'1'], 0, entropy=[0.5, 1.5]); "
+        "t = trace_of([1, 2], [b'def f(x):', b' return'], 0, entropy=[0.5, 1.5]); "
         "assert t.regions.language == 'python', t.regions.language; "
         "import sys; assert 'torch' not in sys.modules"
     )
@@ -63,9 +63,7 @@ def test_node_matrix_equals_the_sum_over_bytes():
     cells = align(trace.tokens, parse(CODE, "python"))
     rng = np.random.default_rng(0)
     rows = {t: rng.dirichlet(np.ones(t)).astype(np.float32) for t in range(1, len(trace))}
-    made = node_matrix(
-        cells, rows.__getitem__, range(1, len(trace)), "statement", drop_sink=False
-    )
+    made = node_matrix(cells, rows.__getitem__, range(1, len(trace)), "statement", drop_sink=False)
     # every byte of the query token and of the key token, one at a time
     inner = cells.regions.nearest("statement")
     byte_region = inner[np.repeat(cells.region, cells.weight)]
@@ -106,9 +104,7 @@ def test_sink_normalisation_and_limits():
     assert part.sum(axis=1) == pytest.approx(1.0)
     assert labels == ("function_definition f",)
     many = b"x = 1\n" * 600
-    wide = align(
-        trace_of([0], [many], 0).tokens, parse(many, "python")
-    )
+    wide = align(trace_of([0], [many], 0).tokens, parse(many, "python"))
     with pytest.raises(CapacityError, match="512"):
         shares(wide, "line")
 

@@ -1,4 +1,4 @@
-"""The structure view: colours by region, the breadcrumb, the icicle, the table, who looked at whom."""
+"""The structure view: colours by region, breadcrumb, icicle, table, who looked at whom."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_why_this_rather_than_that(page: Page, made: Callable[[str], dict], axe:
     lens.locator("summary").click()
     # another contrast, another method: another answer
     before = sentence.inner_text()
-    choices = panel.get_by_label("Rather than")
+    choices = panel.get_by_label("Rather than", exact=True)
     choices.select_option(index=1)
     expect(sentence).not_to_have_text(before, timeout=SLOW)
     panel.get_by_label("Method").select_option("occlusion")
@@ -104,7 +104,7 @@ def test_the_keyboard_walks_and_asks(page: Page, made: Callable[[str], dict]) ->
     page.keyboard.press("ArrowRight")
     expect(page.locator(f'#token-{found["at"] + 1}')).to_have_attribute("aria-selected", "true")
     page.keyboard.press("Enter")
-    expect(panel.get_by_label("Rather than")).to_be_focused()
+    expect(panel.get_by_label("Rather than", exact=True)).to_be_focused()
 
 
 def test_the_heads(page: Page, made: Callable[[str], dict], axe: Callable) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,27 @@ os._exit(9)
     assert trace.attention.count == len(TEXT) - 1
     assert store.trace(child.id).text == TEXT[:5]
     assert not list(tmp_path.glob("traces/*.journal"))
+    store.close()
+
+
+def test_what_a_crash_left_lying_about_is_cleared(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    session = store.new_session().id
+    done, almost = (store.begin(session, Origin()) for _ in "ab")
+    for writing in (done, almost):
+        writing.append(parts("a")[0])
+    done.finish(None, "length")
+    trace = replace(store.trace(almost.node.id), finish="length")
+    files = tmp_path / "traces"
+    arrays.write(trace, files / f"{almost.node.id}.safetensors")  # then it dies: no row, no commit
+    store.close()
+    for stray in ("x.part", "gone.safetensors", f"{done.node.id}.journal"):
+        (files / stray).write_bytes(b"")
+    store = Store(tmp_path)
+    assert {n.status for n in store.nodes(session)} == {"done"}
+    assert store.node(almost.node.id).finish == "length"
+    left = {f"{w.node.id}.safetensors" for w in (done, almost)}
+    assert {p.name for p in files.iterdir()} == left
     store.close()
 
 

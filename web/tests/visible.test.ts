@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { cells, hiddenName, shown } from '../src/core/visible'
+import { cells, hiddenName, shown, shownBytes } from '../src/core/visible'
 
 describe('what would pass unseen', () => {
   it.each([
@@ -33,5 +33,13 @@ describe('what would pass unseen', () => {
 
   it('counts cells', () => {
     expect([cells(0x61), cells(0x5b57), cells(0x301)]).toEqual([1, 2, 0])
+  })
+})
+
+describe('the bytes of a token', () => {
+  it('show their value where they are no whole character', () => {
+    expect(shownBytes(Uint8Array.from([0x61, 0xe2, 0x80]))).toBe('a⟨E2⟩⟨80⟩')
+    expect(shownBytes(new TextEncoder().encode('\u202e\n€'))).toBe('⟨RLO⟩⏎€')
+    expect(shownBytes(new Uint8Array(500).fill(0x61), 4)).toBe('aaaa…')
   })
 })

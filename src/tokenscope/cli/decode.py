@@ -70,7 +70,7 @@ def generate(
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.generate import generate as start
 
-    text = given(prompt, file)
+    text = given(prompt, file, "PROMPT")
     settings = Settings(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
         min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()),
@@ -82,8 +82,8 @@ def generate(
 
 
 def score(
-    text: Annotated[str | None, typer.Argument(help="The code; - reads it from stdin.")] = None,
-    file: FileOption = None,
+    file: Annotated[Path | None, typer.Argument(help="The code; - reads it from stdin.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="The code itself instead.")] = None,
     alternatives: AlternativesOption = 10,
     language: LanguageOption = "",
     column: ColumnOption = "surprisal",
@@ -97,28 +97,30 @@ def score(
     """Measure code that someone else wrote, token by token."""
     from tokenscope.runs.generate import score as start
 
-    code = given(text, file)
+    if file == Path("-"):
+        file, text = None, "-"
+    code = given(text, file, "FILE")
     engine = loaded(model, dtype, device, allow_network)
     run = start(engine, code, language=language, alternatives=alternatives)
     return show(run, column, save, as_json)
 
 
-def given(text: str | None, file: Path | None) -> str:
-    """The text of the argument, of a file, or of stdin. Raises InputError."""
+def given(text: str | None, file: Path | None, field: str) -> str:
+    """The text itself, that of a file, or (``-``) of stdin. Raises InputError."""
     if (text is None) == (file is None):
-        raise InputError("PROMPT", "give exactly one of a text, - for stdin, and --file")
+        raise InputError(field, "give exactly one of a text, a file, and - for stdin")
     if file is not None:
         try:
             with open(file, "rb") as opened:
-                return decoded(opened.read(MOST_INPUT + 1), "--file")
+                return decoded(opened.read(MOST_INPUT + 1), field)
         except OSError as error:
-            raise InputError("--file", f"cannot be read: {error.strerror}") from error
+            raise InputError(field, f"cannot be read: {error.strerror}") from error
     if text == "-":
         return decoded(sys.stdin.buffer.read(MOST_INPUT + 1), "stdin")
     try:
         (text or "").encode()
     except UnicodeEncodeError:
-        raise InputError("PROMPT", "is not valid UTF-8") from None
+        raise InputError(field, "is not valid UTF-8") from None
     return text or ""
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenscope.trace.regions import CATEGORY_CODE, Bool, I32, I64, Regions, U8
+from tokenscope.trace.regions import CATEGORY_CODE, I32, I64, U8, Bool, Regions
 
 # Byte classes: 0 ink, 1 blank (space, tab, form feed ...), 2 end of line.
 _CLASS = np.zeros(256, dtype=np.uint8)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokenscope.code.align import Alignment
 from tokenscope.code.groups import groups, innermost
 from tokenscope.errors import CapacityError, InputError
-from tokenscope.trace.regions import LEVEL_BITS, I64
+from tokenscope.trace.regions import I64, LEVEL_BITS
 
 F64 = NDArray[np.float64]
 Normalise = Literal["mass", "row", "density"]
@@ -93,8 +93,8 @@ def node_matrix(
     """The node x node matrix of the rows ``row(t)`` (float (t,)) for ``t`` in ``queries``.
 
     ``normalise``: ``mass``, the attention of an average token of the row's node (rows sum to at
-    most 1); ``row``, each row rescaled to sum 1 over what is shown; ``density``, ``mass`` divided by
-    the tokens of the column's node, so that large nodes do not win by size. ``drop_sink`` leaves
+    most 1); ``row``, each row rescaled to sum 1 over what is shown; ``density``, ``mass`` divided
+    by the tokens of the column's node, so that large nodes do not win by size. ``drop_sink`` leaves
     the first token out as a key (Xiao 2023) and reports its mass. Raises InputError, UnknownName,
     and CapacityError beyond MAX_NODES.
     """

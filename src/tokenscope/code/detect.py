@@ -12,7 +12,8 @@ from tokenscope.errors import UnknownName
 PLAIN = ("markdown", "text")
 _MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdx", ".rmd", ".qmd")
 _NAMES = {
-    "gemfile": "ruby", "rakefile": "ruby", ".bashrc": "bash", ".profile": "bash", "pkgbuild": "bash",
+    "gemfile": "ruby", "rakefile": "ruby", ".bashrc": "bash", ".profile": "bash",
+    "pkgbuild": "bash",
     "sconstruct": "python",
 }  # fmt: skip
 _SAMPLE = 4000  # bytes of content that are looked at
@@ -32,7 +33,7 @@ def _aliases() -> dict[str, str]:
 @cache
 def _suffixes() -> dict[str, str]:
     table = {suffix: name for name, lang in LANGUAGES for suffix in lang.suffixes.split()}
-    return table | {suffix: "markdown" for suffix in _MARKDOWN_SUFFIXES}
+    return table | dict.fromkeys(_MARKDOWN_SUFFIXES, "markdown")
 
 
 def chosen(name: str) -> str:

@@ -39,8 +39,14 @@ CATEGORY_FIELDS = (
 )  # fmt: skip
 
 _WORD = re.compile(r"[@#$]?[A-Za-z_][\w ?!-]*\Z")
-_PUNCTUATION = frozenset("( ) [ ] { } , ; : . :: -> => ? </ /> ${ #{ \\( %> <?php ?>".split())
-_QUOTES = frozenset("\" ' ` ''' \"\"\" f\" R\" L\" u\" U\" u8\" L' u' U' u8' \"\"".split())
+_PUNCTUATION = frozenset((
+    "(", ")", "[", "]", "{", "}", ",", ";", ":", ".", "::", "->", "=>", "?", "</", "/>", "${",
+    "#{", "\\(", "%>", "<?php", "?>",
+))  # fmt: skip
+_QUOTES = frozenset((
+    '"', "'", "`", "'''", '"""', 'f"', 'R"', 'L"', 'u"', 'U"', 'u8"', "L'", "u'", "U'", "u8'",
+    '""',
+))  # fmt: skip
 
 
 def matches(kind: str, patterns: str) -> bool:

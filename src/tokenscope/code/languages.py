@@ -55,15 +55,18 @@ _TABLE = (
     Language(
         "python", "Python", "tree_sitter_python", suffixes=".py .pyi .pyw",
         fences="python py python3",
-        expression="await *_operator attribute subscript call list tuple set dictionary *_comprehension"
-        " concatenated_string string lambda assignment augmented_assignment yield pair expression_list"
+        expression="await *_operator attribute subscript call list tuple set dictionary"
+            " *_comprehension"
+        " concatenated_string string lambda assignment augmented_assignment yield pair"
+        " expression_list"
         " keyword_argument slice list_splat dictionary_splat as_pattern",
         statement="function_definition class_definition decorated_definition elif_clause"
         " else_clause except_clause finally_clause case_clause",
         block="block", function="function_definition lambda", klass="class_definition",
         string="interpolation* !interpolation type_conversion string_start string_end",
         constant="ellipsis", punctuation="line_continuation",
-        hints=(r"^\s*def \w+\(.*\).*:\s*$", r"^\s*(from \w[\w.]* )?import \w", r"^\s*class \w+.*:\s*$",
+        hints=(r"^\s*(async )?def \w+\(.*\).*:", r"^\s*(from \w[\w.]* )?import \w",
+            r"^\s*class \w+.*:\s*$",
                r"^\s*(if|for|while|with|elif|else|try|except)\b.*:\s*(#.*)?$", r"^#!.*python"),
     ),
     Language(
@@ -76,16 +79,19 @@ _TABLE = (
     Language(
         "typescript", "TypeScript", "tree_sitter_typescript", "language_typescript",
         suffixes=".ts .mts .cts", fences="typescript ts",
-        hints=(r"^\s*(export )?(interface|type) \w+[^;]*[={]", r"\w\??: (string|number|boolean|void)\b",
+        hints=(r"^\s*(export )?(interface|type) \w+[^;]*[={]",
+            r"\w\??: (string|number|boolean|void)\b",
                r"\b(const|let) \w+: ", r"=>", r"===|!==", r"^\s*(private|public|readonly) \w+[:;(]",
                r"\bimport type\b", r"\): \w+[\w<>\[\]| ]* (\{|=>)"),
         **_TS,
     ),
     Language(
         "tsx", "TSX", "tree_sitter_typescript", "language_tsx", suffixes=".tsx", fences="tsx",
-        hints=(r"^\s*(export )?(interface|type) \w+[^;]*[={]", r"\w\??: (string|number|boolean|void)\b",
+        hints=(r"^\s*(export )?(interface|type) \w+[^;]*[={]",
+            r"\w\??: (string|number|boolean|void)\b",
                r"\b(const|let) \w+: ", r"=>", r"===|!==", r"\bimport type\b",
-               r"\): \w+[\w<>\[\]| .]* (\{|=>)", r"return \(?\s*$|return <\w", r"^\s*<[A-Za-z]\w*[ />]",
+               r"\): \w+[\w<>\[\]| .]* (\{|=>)", r"return \(?\s*$|return <\w",
+               r"^\s*<[A-Za-z]\w*[ />]",
                r"className="),
         **(_TS | {"expression": _JS["expression"]}),
     ),
@@ -130,7 +136,8 @@ _TABLE = (
         keyword="self super crate mutable_specifier visibility_modifier metavariable",
         identifier="lifetime", string="string_content",
         comment="doc_comment attribute_item", type="type_arguments",
-        hints=(r"^\s*(pub(\(\w+\))? )?(async |unsafe )?fn \w+", r"\blet (mut )?\w+", r"^use [\w:]+(::|;)",
+        hints=(r"^\s*(pub(\(\w+\))? )?(async |unsafe )?fn \w+", r"\blet (mut )?\w+",
+            r"^use [\w:]+(::|;)",
                r"^\s*impl\b.*\{", r"\b(println|vec|format|assert|assert_eq)!", r"&(mut |self|str)",
                r"^#!?\[\w+", r"^\s*(pub )?(struct|enum|trait) \w+.*[{;]"),
     ),
@@ -144,7 +151,8 @@ _TABLE = (
     Language(
         "cpp", "C++", "tree_sitter_cpp", suffixes=".cpp .cc .cxx .hpp .hh .hxx .ipp",
         fences="cpp c++ cxx cc hpp",
-        hints=(r"^#\s*include <\w+>", r"\bstd::", r"^\s*(public|private|protected):", r"^using namespace ",
+        hints=(r"^#\s*include <\w+>", r"\bstd::", r"^\s*(public|private|protected):",
+            r"^using namespace ",
                r"^template\s*<", r"^namespace \w+", r"^class \w+", r"\bcout\b|\bnullptr\b|\bauto "),
         **(_C | {
             "expression": _C["expression"] + " raw_string_literal",
@@ -168,15 +176,18 @@ _TABLE = (
         " switch_expression_arm !catch_declaration accessor_declaration",
         block="declaration_list enum_member_declaration_list accessor_list switch_body",
         function="method_declaration constructor_declaration local_function_statement"
-        " lambda_expression operator_declaration destructor_declaration anonymous_method_expression",
+        " lambda_expression operator_declaration destructor_declaration"
+        " anonymous_method_expression",
         klass="class_declaration struct_declaration interface_declaration record_declaration"
         " enum_declaration",
         keyword="modifier this base", constant="discard",
         string="interpolation_start interpolation_quote character_literal*",
         punctuation="interpolation_brace", text="preproc_arg",
         hints=(r"^using (static )?[A-Z][\w.]*;", r"^namespace [\w.]+", r"\bConsole\.Write",
-               r"^\s*(public|private|internal|protected) .*\{ get;", r"\bvar \w+ = ", r"\bstring\[?\]? \w+",
-               r"^\s*(public|internal|private|protected) (sealed |static |abstract |readonly |override |async )"),
+               r"^\s*(public|private|internal|protected) .*\{ get;", r"\bvar \w+ = ",
+               r"\bstring\[?\]? \w+",
+               r"^\s*(public|internal|private|protected) (sealed |static |abstract |readonly"
+               " |override |async )"),
     ),
     Language(
         "ruby", "Ruby", "tree_sitter_ruby", suffixes=".rb .rake .gemspec", fences="ruby rb",
@@ -187,14 +198,17 @@ _TABLE = (
         " case when in_clause begin rescue ensure elsif else return if_modifier unless_modifier"
         " while_modifier until_modifier rescue_modifier alias undef next break redo retry yield",
         block="body_statement block do_block then do block_body",
-        function="method singleton_method lambda do_block block", klass="class module singleton_class",
+        function="method singleton_method lambda do_block block",
+        klass="class module singleton_class",
         keyword="self super", identifier="constant instance_variable class_variable global_variable"
         " hash_key_symbol",
         string="heredoc_* simple_symbol bare_symbol delimited_symbol regex",
         constant="line file encoding", operator="operator",
         number="rational complex", comment="uninterpreted",
-        hints=(r"^\s*def (self\.)?\w+[?!]?(\(.*\))?\s*$", r"^\s*end\s*$", r"^\s*require(_relative)? ['\"]",
-               r"\bdo \|[\w, ]+\|", r"^\s*attr_(reader|accessor|writer) ", r"^\s*(class|module) [A-Z]\w*( < .*)?$",
+        hints=(r"^\s*def (self\.)?\w+[?!]?(\(.*\))?\s*$", r"^\s*end\s*$",
+            r"^\s*require(_relative)? ['\"]",
+               r"\bdo \|[\w, ]+\|", r"^\s*attr_(reader|accessor|writer) ",
+               r"^\s*(class|module) [A-Z]\w*( < .*)?$",
                r"\bputs\b", r"^#!.*ruby"),
     ),
     Language(
@@ -222,7 +236,8 @@ _TABLE = (
         keyword="file_descriptor", identifier="variable_name special_variable_name command_name",
         string="word raw_string ansi_c_string heredoc_* regex extglob_pattern",
         operator="test_operator",
-        hints=(r"^#!.*\b(ba|z|k)?sh\b", r"^\s*(if|while) \[\[? ", r"^\s*(fi|done|esac)\b", r"\$\{?\w+",
+        hints=(r"^#!.*\b(ba|z|k)?sh\b", r"^\s*(if|while) \[\[? ", r"^\s*(fi|done|esac)\b",
+            r"\$\{?\w+",
                r"^\s*(echo|export|local|set -)\b", r"\bthen\s*$", r"^\w+\(\) \{"),
     ),
     Language(
@@ -236,11 +251,13 @@ _TABLE = (
         " create_materialized_view create_type",
         keyword="keyword_* direction !keyword_true !keyword_false !keyword_null",
         constant="keyword_true keyword_false keyword_null", string="literal dollar_quote",
-        identifier="all_fields", operator="op_other op_unary_other bang", comment="marginalia comment",
+        identifier="all_fields", operator="op_other op_unary_other bang",
+        comment="marginalia comment",
         type="int bigint smallint tinyint mediumint decimal numeric float double char varchar nchar"
         " nvarchar time timestamp datetime interval binary varbinary bit",
         hints=(r"(?i)^\s*(create|alter|drop) (or replace )?(table|view|index|function|database)\b",
-               r"(?i)^\s*select\b", r"(?i)^\s*insert into\b", r"(?i)^\s*from \w+", r"(?i)^\s*update \w+ set\b",
+               r"(?i)^\s*select\b", r"(?i)^\s*insert into\b", r"(?i)^\s*from \w+",
+               r"(?i)^\s*update \w+ set\b",
                r"(?i)\b(not null|primary key|foreign key)\b", r"(?i)^\s*(with \w+ as|where)\b"),
     ),
     Language(
@@ -252,10 +269,14 @@ _TABLE = (
         block="block class_body enum_class_body function_body", function="function_declaration"
         " anonymous_function lambda_literal secondary_constructor",
         klass="class_declaration object_declaration companion_object",
-        keyword="*_modifier", constant="character_literal", string="*_literal !number_literal !float_literal"
-        " !lambda_literal !object_literal !collection_literal !character_literal", number="number_literal float_literal",
-        hints=(r"^\s*(private |override |suspend |inline |internal )*fun (<.*> )?[\w.<>]+\(", r"\bval \w+",
-               r"\bvar \w+(: | =)", r"^\s*(data|sealed|enum|open|abstract) class ", r"^package [\w.]+\s*$",
+        keyword="*_modifier", constant="character_literal",
+        string="*_literal !number_literal !float_literal"
+        " !lambda_literal !object_literal !collection_literal !character_literal",
+        number="number_literal float_literal",
+        hints=(r"^\s*(private |override |suspend |inline |internal )*fun (<.*> )?[\w.<>]+\(",
+            r"\bval \w+",
+               r"\bvar \w+(: | =)", r"^\s*(data|sealed|enum|open|abstract) class ",
+               r"^package [\w.]+\s*$",
                r"\bwhen \(.*\) \{", r"\bprintln\(", r"^import [\w.]+\s*$"),
     ),
     Language(
@@ -273,9 +294,12 @@ _TABLE = (
         identifier="simple_identifier", number="bin_literal hex_literal oct_literal",
         string="*_str_text str_escaped_char raw_str_* regex_literal",
         operator="custom_operator bang as_operator", comment="multiline_comment shebang_line",
-        hints=(r"^import (Foundation|UIKit|SwiftUI|Combine)\b", r"^\s*(\w+ )*func \w+", r"\blet \w+(: \w+)? =",
-               r"\bguard (let|var|\w)", r"^\s*(public |final |private )*(struct|class|enum|protocol|extension) \w+",
-               r"\bif let \w+", r"-> \w+[?\[\]<>\w]* \{", r"^\s*(private |public |@\w+ )*var \w+: "),
+        hints=(r"^import (Foundation|UIKit|SwiftUI|Combine)\b", r"^\s*(\w+ )*func \w+",
+            r"\blet \w+(: \w+)? =",
+               r"\bguard (let|var|\w)",
+               r"^\s*(public |final |private )*(struct|class|enum|protocol|extension) \w+",
+               r"\bif let \w+", r"-> \w+[?\[\]<>\w]* \{",
+               r"^\s*(private |public |@\w+ )*var \w+: "),
     ),
     Language(
         "html", "HTML", "tree_sitter_html", suffixes=".html .htm .xhtml", fences="html xhtml",
@@ -284,7 +308,8 @@ _TABLE = (
         identifier="attribute_name", type="tag_name erroneous_end_tag_name",
         string="attribute_value quoted_attribute_value entity", text="text raw_text",
         keyword="doctype", punctuation="< > </ /> <!",
-        hints=(r"(?i)<!doctype html", r"(?i)<html\b", r"(?i)^\s*<(head|body|div|section|p|ul|title)\b",
+        hints=(r"(?i)<!doctype html", r"(?i)<html\b",
+            r"(?i)^\s*<(head|body|div|section|p|ul|title)\b",
                r"(?i)</(div|html|head|body|p|ul|section)>"),
     ),
     Language(
@@ -296,7 +321,8 @@ _TABLE = (
         " function_name feature_name attribute_name keyframes_name namespace_name plain_value",
         type="tag_name universal_selector nesting_selector unit",
         number="integer_value float_value color_value", string="string_value", comment="js_comment",
-        hints=(r"^[.#]?[\w-]+([ >:,.#][\w .:#>,-]*)?\s*\{\s*$", r"^\s+[a-z-]+: [^;{]+;\s*$", r"^@(media|import|font-face|keyframes)\b",
+        hints=(r"^[.#]?[\w-]+([ >:,.#][\w .:#>,-]*)?\s*\{\s*$", r"^\s+[a-z-]+: [^;{]+;\s*$",
+            r"^@(media|import|font-face|keyframes)\b",
                r"\b\d+(px|rem|em|vh|vw)\b", r"^:root"),
     ),
     Language(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -86,5 +87,7 @@ def under_one_file(size: int, parts: list[tuple[Fence, Regions]]) -> Regions:
     types = {"kind": np.int32, "level": np.uint8, "category": np.uint8, "start": np.int64,
              "end": np.int64, "parent": np.int32, "depth": np.int32, "error": np.bool_,
              "missing": np.bool_}  # fmt: skip
-    joined = {n: np.concatenate(parts).astype(types[n]) for n, parts in cols.items()}
+    joined: dict[str, Any] = {
+        n: np.concatenate(parts).astype(types[n]) for n, parts in cols.items()
+    }
     return Regions("markdown", tuple(table), **joined, names=names)

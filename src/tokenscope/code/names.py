@@ -11,11 +11,11 @@ from tokenscope.trace.regions import CATEGORY_CODE, LEVEL_BITS, Regions
 
 _LONGEST = 80  # characters of a name that a breadcrumb can show
 # A function without a name of its own goes by what it is assigned to.
-_HOLDERS = frozenset(
-    "variable_declarator pair assignment assignment_expression field_definition"
-    " public_field_definition init_declarator short_var_declaration let_declaration"
-    " property_declaration keyword_argument".split()
-)
+_HOLDERS = frozenset((
+    "variable_declarator", "pair", "assignment", "assignment_expression", "field_definition",
+    "public_field_definition", "init_declarator", "short_var_declaration", "let_declaration",
+    "property_declaration", "keyword_argument",
+))  # fmt: skip
 
 
 def name_of(node: Node) -> str | None:
@@ -47,8 +47,8 @@ def _clip(text: bytes) -> str | None:
 
 
 def borrow_names(regions: Regions, data: bytes) -> None:
-    """Name the definitions that have no name field: from what they are assigned to; tables of
-    SQL and rules of CSS from their first identifier. Adds to ``regions.names`` while it is being built."""
+    """Name the definitions that have no name field: from what they are assigned to; tables of SQL
+    and rules of CSS from their first identifier. Adds to ``regions.names`` while it is built."""
     names = regions.names
     assert isinstance(names, MutableMapping)
     wanted = np.flatnonzero(regions.level & (LEVEL_BITS["function"] | LEVEL_BITS["class"]))

@@ -50,8 +50,9 @@ class Flat:
     ) -> bool:
         """Append the nodes from pre-order index ``at`` on; the ones before it must be here.
 
-        False when that took longer than ``budget_s`` (then it is not complete). One cursor step and five appends a node: 0.5 us, 90 ms for the 190,000 nodes of 1 MB of
-        Python. Recursion would overflow on deep nesting; the cursor does not.
+        False when that took longer than ``budget_s`` (then it is not complete). One cursor step
+        and five appends a node: 0.5 us, 90 ms for the 190,000 nodes of 1 MB of Python. Recursion
+        would overflow on deep nesting; the cursor does not.
         """
         symbol, start, end = self.symbol, self.start, self.end
         parents, depths = self.parent, self.depth
@@ -147,7 +148,7 @@ def tree_of(
     # scanners written in C take NUL for the end of the file; 16 kB of it cost the Bash one 10 s
     data = data.replace(b"\0", b"\1")
     stop = monotonic() + budget_s
-    read = lambda byte, _: data[byte : byte + _CHUNK]  # noqa: E731
+    read = lambda byte, _: data[byte : byte + _CHUNK]
     options: dict[str, Any] = {"progress_callback": lambda *_: monotonic() > stop}
     if old is not None:
         options["old_tree"] = old
@@ -159,7 +160,8 @@ def tree_of(
 
 def parse(data: bytes, language: str) -> Regions:
     """Regions of ``data``. ``language`` is a name of the table, "markdown" (only fences are code)
-    or "text" (one region). What cannot be parsed in time is one region ``unparsed``. Raises UnknownName, and MissingError without the grammar's wheel."""
+    or "text" (one region). What cannot be parsed in time is one region ``unparsed``. Raises
+    UnknownName, and MissingError without the grammar's wheel."""
     if language == "text":
         return Regions.file_only(len(data), "text")
     if language == "markdown":
@@ -172,4 +174,3 @@ def parse(data: bytes, language: str) -> Regions:
     if tree is None or not flat.extend(tree, entry):
         return Regions.file_only(len(data), language, "unparsed", error=True)
     return flat.regions(entry, data)
-

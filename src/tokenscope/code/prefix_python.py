@@ -124,9 +124,9 @@ def _unfinished(text: str) -> bool:
             rest.append(tail + "_")  # the beginning of a name: return|code
         if any(_accepts(head + w) for w in rest):
             return True
-        if len(tail) <= 2 and set(tail.lower()) <= set("rbfut"):  # the prefix of a string
-            if _accepts(head + "''"):
-                return True
+        opens = len(tail) <= 2 and set(tail.lower()) <= set("rbfut")  # the prefix of a string
+        if opens and _accepts(head + "''"):
+            return True
     number = _LAST_NUMBER.search(text)
     if number and any(_accepts(text + more) for more in ("0", "1", "x0", "e0", "0j", "o0", "b0")):
         return True
@@ -214,4 +214,5 @@ class PythonPrefix:
 def _line(statement: ast.stmt) -> int:
     """The first line of a statement, from 1, its decorators included."""
     decorators = getattr(statement, "decorator_list", [])
-    return min([statement.lineno, *(d.lineno for d in decorators)])
+    first: int = min([statement.lineno, *(d.lineno for d in decorators)])
+    return first

@@ -8,8 +8,8 @@ of the token (AST aggregation: Palacio 2024, arXiv 2407.08983):
     sum   sum v w / b                        a split token counts in part
     min, max, top (mean of the k largest), quantiles: over the tokens that overlap, each once
 
-Tokens whose value is not finite enter nothing. Prompt and generated tokens are never mixed unless asked:
-``part`` says which enter, and how many of each overlap is always reported.
+Tokens whose value is not finite enter nothing. Prompt and generated tokens are never mixed unless
+asked: ``part`` says which enter, and how many of each overlap is always reported.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def viability(
     first = t if t is not None else trace.n_prompt if trace.n_prompt < len(trace) else 1
     last = t + 1 if t is not None else len(trace)
     pieces = trace.tokens.pieces()[:last]
-    candidates = [[] for _ in range(first)] + [
+    candidates: list[list[bytes | None]] = [[] for _ in range(first)] + [
         [None if i < 0 or i in table.labels else table.pieces.get(i) for i in table.ids[n].tolist()]
         for n in range(first, last)
     ]

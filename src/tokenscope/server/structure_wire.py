@@ -1,4 +1,4 @@
-"""The wire of structure; rules as in ``wire``: no defaults, nulls always sent. Offsets are bytes."""
+"""The wire of structure; rules as in ``wire``. Offsets are bytes."""
 
 from __future__ import annotations
 

@@ -232,7 +232,9 @@ class Store:
         base = EMPTY
         if found["parent"] is not None and journal.start(self._journal(node)) > 0:
             base = self._trace(found["parent"]).cut(found["at"])
-        return journal.read(self._journal(node), base)
+        trace = journal.read(self._journal(node), base)
+        # it may have been finished meanwhile: its journal is gone then, its arrays are there
+        return self._trace(node) if self._arrays(node).exists() else trace
 
     def _finished(self, node: NodeRow, trace: Trace | None, finish: str) -> NodeRow:
         return self._keep(node, trace or self._trace(node.id), "done", finish)
@@ -262,11 +264,17 @@ class Store:
         with self._database.read() as c:
             found = select(NODES).where(NODES.c.status == "running").order_by(NODES.c.created)
             rows = [node_row(r) for r in c.execute(found).mappings()]
+            whole = set(c.execute(select(NODES.c.id)).scalars())
         for row in rows:  # oldest first: a branch may have grown from one that was running too
             try:
-                self._keep(row, self._trace(row.id), "kept", "error")
+                trace = self._trace(row.id)
+                # with a finish it was whole, and only its row was not written any more
+                self._keep(row, trace, "done" if trace.finish else "kept", trace.finish or "error")
             except StoreError as error:
                 log.error("branch %s cannot be brought back: %s", row.id, error)
-        for stray in self._files.glob("*.part"):
-            stray.unlink(missing_ok=True)
+        running = {row.id for row in rows}
+        for file in self._files.iterdir():  # what a crash between two steps left lying about
+            done = file.suffix == ".journal" and file.stem not in running
+            if file.suffix == ".part" or file.stem not in whole or done:
+                file.unlink(missing_ok=True)
         return len(rows)

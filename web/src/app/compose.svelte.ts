@@ -21,6 +21,8 @@ class Compose {
   language = $state(recall('language', 'python'))
   /** Put the new trace beside those of the open session. */
   inOpenSession = $state(false)
+  /** Whether the editor takes the keyboard: not where one came here by deleting what was shown. */
+  wanted = true
 
   get ready(): boolean {
     if (this.kind === 'chat') return this.turns.some((t) => t.content.trim() !== '')
@@ -29,6 +31,7 @@ class Compose {
   }
 
   fresh(): void {
+    this.wanted = true
     this.inOpenSession = false
     sessions.close()
     focus.compose()
@@ -42,6 +45,7 @@ class Compose {
     if (this.kind === 'complete') this.text = trace.span(0, trace.nPrompt || trace.length)
     this.language = trace.language
     this.inOpenSession = true
+    this.wanted = true
     focus.compose()
   }
 

@@ -1,5 +1,5 @@
 /** From an address to what it shows, and back; what happens on opening and after a broken line. */
-import { ApiError } from '../api/errors'
+import { ApiError, Unreachable } from '../api/errors'
 import { readAddress, writeAddress } from '../core/address'
 import { focus } from '../state/focus.svelte'
 import { look } from '../state/look.svelte'
@@ -46,6 +46,9 @@ export async function arrive(): Promise<void> {
   await openSession(asked.session, asked.node, asked.token)
 }
 
+/** The session whose first trace has set the ends of the scales. */
+let scaled = ''
+
 /** Open a session at a branch, or at its newest one. */
 export async function openSession(
   id: string,
@@ -53,8 +56,13 @@ export async function openSession(
   token: number | null = null,
 ): Promise<void> {
   try {
-    if (sessions.open?.id !== id) look.forgetRanges()
-    const session = await sessions.load(id)
+    const session = await sessions.load(id).catch((cause: unknown) => {
+      const kept = cause instanceof Unreachable ? sessions.remembered(id) : null
+      if (kept) return kept
+      throw cause
+    })
+    if (session.id !== scaled) look.forgetRanges()
+    scaled = session.id
     const known = session.nodes.some((n) => n.id === node)
     const newest = session.nodes.at(-1)
     if (known) await focus.show(node!, token)

@@ -3,6 +3,7 @@ import type { Trace } from './trace'
 
 export interface Choice {
   id: number
+  /** How it is spelt, on one line and with nothing hidden. */
   text: string
   special: boolean
   probability: number
@@ -23,7 +24,7 @@ export function distributionAt(trace: Trace, t: number): Distribution | null {
   const chosenId = trace.ids[t]
   const choices: Choice[] = trace.alternatives(t).map(({ id, logprob }, i) => ({
     id,
-    text: trace.spelling(id),
+    text: trace.shownId(id),
     special: trace.isSpecial(id),
     probability: Math.exp(logprob),
     rank: i + 1,
@@ -37,7 +38,7 @@ export function distributionAt(trace: Trace, t: number): Distribution | null {
     const rank = trace.value('rank', t)
     choices.push({
       id: chosenId,
-      text: trace.text(t),
+      text: trace.shown(t),
       special: trace.specials.has(t),
       probability: known,
       rank: Number.isNaN(rank) ? null : rank,

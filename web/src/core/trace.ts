@@ -6,6 +6,7 @@
  */
 import type { NodeInfo, StepEvent, TraceInfo } from '../api/types'
 import { fromBase64, toText } from './bytes'
+import { shown, shownBytes } from './visible'
 
 export interface Alternative {
   id: number
@@ -215,6 +216,12 @@ export class Trace {
     return this.specials.get(t) ?? toText(this.bytes(t))
   }
 
+  /** A token on one line, with nothing hidden: what a reader is shown. */
+  shown(t: number, limit = 60): string {
+    const label = this.specials.get(t)
+    return label === undefined ? shownBytes(this.bytes(t), limit) : shown(label, limit)
+  }
+
   /** Text of tokens from..to (special ones have none). */
   span(from: number, to: number): string {
     return toText(this.data.subarray(this.offsets[from], this.offsets[to]))
@@ -240,6 +247,13 @@ export class Trace {
   spelling(id: number): string {
     const s = this.spellings.get(id)
     return s ? (s.label ?? toText(s.bytes)) : `#${id}`
+  }
+
+  /** The same on one line, with nothing hidden. */
+  shownId(id: number, limit = 60): string {
+    const s = this.spellings.get(id)
+    if (!s) return `#${id}`
+    return s.label === null ? shownBytes(s.bytes, limit) : shown(s.label, limit)
   }
 
   isSpecial(id: number): boolean {

@@ -1,4 +1,5 @@
 /** Characters that a reader would not see, or would be fooled by, and the names we show for them. */
+import { characterLength, codePoint, hex } from './bytes'
 
 const C0 =
   'NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US'.split(
@@ -70,4 +71,16 @@ export function shown(text: string, limit = 80): string {
     if (out.length > limit) return out.slice(0, limit) + '…'
   }
   return out
+}
+
+/** The bytes of a token on one line: bytes that are no whole character by their value. */
+export function shownBytes(bytes: Uint8Array, limit = 80): string {
+  let out = ''
+  for (let at = 0; at < bytes.length && out.length <= limit; ) {
+    const n = characterLength(bytes, at, bytes.length)
+    out +=
+      n === 0 ? `⟨${hex(bytes[at])}⟩` : shown(String.fromCodePoint(codePoint(bytes, at, n)), limit)
+    at += Math.max(1, n)
+  }
+  return out.length > limit ? out.slice(0, limit) + '…' : out
 }

@@ -114,8 +114,8 @@ export class Sheet {
           span.append(part)
           continue
         }
-        const dots = document.createElement('i')
-        dots.textContent = '·'.repeat(part.length)
+        const dots = document.createElement('i') // spaces still; the dots are drawn behind them
+        dots.textContent = part
         span.append(dots)
       }
     } else {

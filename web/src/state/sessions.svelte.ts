@@ -11,9 +11,16 @@ class Sessions {
   open = $state.raw<Session | null>(null)
   nodes: NodeInfo[] = $derived(this.open?.nodes ?? [])
   tree: Branch[] = $derived(branches(this.nodes))
+  /** The session that was open before: shown again from memory if the server does not answer. */
+  private before: Session | null = null
+  private changes = 0
 
+  /** Fetch the list. An answer that was overtaken by a change made here is asked for again. */
   async refresh(): Promise<void> {
-    this.list = await api.sessions()
+    const seen = this.changes
+    const list = await api.sessions()
+    if (seen === this.changes) this.list = list
+    else await this.refresh()
   }
 
   /** Fetch a session and make it the open one. */
@@ -32,7 +39,16 @@ class Sessions {
   }
 
   close(): void {
+    this.before = this.open ?? this.before
     this.open = null
+  }
+
+  /** Open a session from memory, as it was when it was left. */
+  remembered(id: string): Session | null {
+    if (this.open?.id === id) return this.open
+    if (this.before?.id !== id) return null
+    this.open = this.before
+    return this.open
   }
 
   node(id: string): NodeInfo | null {
@@ -55,6 +71,7 @@ class Sessions {
 
   async rename(id: string, title: string): Promise<void> {
     const info = await api.renameSession(id, title)
+    this.changes++
     this.list = (this.list ?? []).map((s) => (s.id === id ? info : s))
     if (this.open?.id === id) this.open = { ...this.open, title: info.title }
   }
@@ -84,6 +101,7 @@ class Sessions {
   async remove(id: string, undone: () => void): Promise<void> {
     const title = this.list?.find((s) => s.id === id)?.title ?? ''
     await api.deleteSession(id)
+    this.changes++
     this.list = (this.list ?? []).filter((s) => s.id !== id)
     if (this.open?.id === id) this.close()
     notices.say(title ? `“${title}” deleted.` : 'Session deleted.', {
