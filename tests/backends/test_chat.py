@@ -16,6 +16,7 @@ TEMPLATE = (
     "{% for m in messages %}<|fim_prefix|>{{ m['role'] }}\n{{ m['content'] }}<|fim_suffix|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|fim_prefix|>assistant\n{% endif %}"
 )
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 USER = [{"role": "user", "content": "write a loop"}]
 
 
@@ -49,7 +50,7 @@ def test_content_cannot_bring_special_tokens(chatty: Model) -> None:
 @pytest.mark.parametrize(
     ("template", "cause"),
     [
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "limit|longer"),
+        (LOOP, "limit|longer"),
         ("{{ 'x' * 10000000000 }}", "memory"),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "SecurityError"),
         ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),

@@ -19,7 +19,9 @@ from tokenscope.runs.model import load
 
 ODD: dict[str, Callable[[], Any]] = {
     "bloom": lambda: hf.BloomForCausalLM(
-        hf.BloomConfig(vocab_size=VOCAB, hidden_size=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0)
+        hf.BloomConfig(
+            vocab_size=VOCAB, hidden_size=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
+        )
     ),
     "codegen": lambda: hf.CodeGenForCausalLM(
         hf.CodeGenConfig(

@@ -273,7 +273,7 @@ def test_attention_is_painted_both_ways_and_without_the_sink(page: Page) -> None
     assert token(page, 0).get_attribute("data-fill")
     panel.get_by_role("combobox", name="layer").select_option("max")
     panel.get_by_role("combobox", name="head").select_option("0")
-    page.keyboard.press("Escape")
+    token(page, at).click()
     page.keyboard.press("d")
     expect(panel).to_contain_text("Who looked at it?")
     expect(token(page, at + 1)).not_to_have_attribute("data-fill", "")
@@ -289,7 +289,7 @@ def test_a_text_can_be_scored(page: Page) -> None:
 
 
 def test_a_gap_can_be_filled(page: Page) -> None:
-    page.get_by_role("button", name="Infill").click()
+    page.get_by_role("button", name="Infill", exact=True).click()
     page.get_by_role("textbox", name="Before the gap").click()
     page.keyboard.insert_text("def mean(xs):\n    total = ")
     page.get_by_role("textbox", name="After the gap").click()

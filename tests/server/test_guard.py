@@ -73,6 +73,7 @@ def test_every_route_refuses_other_names_and_other_sites(served: Served) -> None
             ({"host": f"127.0.0.1.evil.example:{served.port}"}, 421),
             ({"origin": "http://evil.example"}, 403),
             ({"origin": "null"}, 403),
+            ({"origin": "http://["}, 403),
             ({"origin": f"https://127.0.0.1:{served.port}"}, 403),
             ({"origin": "http://127.0.0.1:1"}, 403),
             ({"sec-fetch-site": "cross-site"}, 403),

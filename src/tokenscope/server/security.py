@@ -16,7 +16,7 @@ from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -113,6 +113,13 @@ def _host_name(host: str) -> str:
         return ""
 
 
+def _parts(origin: str) -> SplitResult | None:
+    try:
+        return urlsplit(origin) if origin.isascii() else None
+    except ValueError:  # such as "http://["
+        return None
+
+
 class Guard:
     """ASGI middleware; must be the outermost. Also puts the security headers on every answer."""
 
@@ -161,7 +168,7 @@ class Guard:
     def _same_site(self, headers: Headers, host: str, opening: bool) -> bool:
         origin = headers.get("origin")
         if origin is not None:
-            parts = urlsplit(origin) if origin.isascii() else None
+            parts = _parts(origin)
             scheme = "https" if self.access.https else "http"
             if parts is None or (parts.scheme, parts.netloc.lower()) != (scheme, host.lower()):
                 return False
