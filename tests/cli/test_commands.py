@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tokenscope
-from tokenscope.backends.scripted import ScriptedBackend, saying
+from tokenscope.backends.scripted import ScriptedBackend, hashed, saying
 from tokenscope.cli import run
 from tokenscope.runs import model as models
 
@@ -177,17 +177,22 @@ def test_doctor_says_what_is_missing(
     assert "fail  bundled model" in capsys.readouterr().out
 
 
-def test_an_interrupt_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    import os
+def test_an_interrupt_shows_what_there_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(ids: Any) -> Any:
+        if len(ids) == 12:
+            os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C, in the middle of a step
+        logits = hashed(ids)
+        logits[256] = -50.0
+        return logits
 
-    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     before = signal.getsignal(signal.SIGINT)
-    backend = ScriptedBackend()
-    models_load = lambda *_, **__: models.Model(backend)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "load", models_load)
-        assert run(["generate", "def f", "-n", "4000", "--json"]) == 130
-    assert the_json(capsys)["finish"] == "cancelled"
+    monkeypatch.setattr(models, "load", lambda *_, **__: models.Model(ScriptedBackend(script)))
+    assert run(["generate", "def f", "-n", "2000", "--json"]) == 130
+    found = the_json(capsys)
+    assert found["finish"] == "cancelled"
+    assert 12 <= len(found["tokens"]) <= 16
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -19,9 +19,9 @@ ATOMS = [
     b"[", b"]", b"<div>", b"</div>", b"</", b"<", b">", b";", b":", b",", b".", b"=", b"==", b"=>",
     b"->", b"x", b"foo", b"42", b"1.5e", b'"', b"'", b"`", b'"""', b"'''", b"$", b"${", b"#{", b"#",
     b"//", b"/*", b"*/", b"--", b"\\", b"\n", b"\n    ", b"\n\t", b"\r\n", b" ", b"  ", b"\t",
-    b"\f", b"\x00", b"\xff", b"\xc3", b"\xa9", b"\xf0\x9f", b"\x98\x80", b"\xed\xa0\x80", b"<<EOF\n",
-    b"EOF",
-    b"<?php ", b"@", b"!", b"|", b"&", b"SELECT * FROM t", b"fn main() ", b"let x", b"end",
+    b"\f", b"\x00", b"\xff", b"\xc3", b"\xa9", b"\xf0\x9f", b"\x98\x80", b"\xed\xa0\x80",
+    b"<<EOF\n", b"EOF", b"<?php ", b"@", b"!", b"|", b"&", b"SELECT * FROM t", b"fn main() ",
+    b"let x", b"end",
     "é".encode(), "变量".encode(), "😀".encode(), "\u202e".encode(), "\u2066".encode(),
     "\u200b".encode(), "\ufeff".encode(), b'{"a": 1}', b".a { b: c }", b"case", b"match", b"async",
 ]  # fmt: skip

@@ -16,9 +16,9 @@ import uvicorn
 
 from tokenscope.backends.scripted import ScriptedBackend, hashed
 from tokenscope.runs.model import Model
+from tokenscope.server.access import Access
 from tokenscope.server.app import open_house
 from tokenscope.server.house import House
-from tokenscope.server.security import Access
 from tokenscope.store import Store
 
 TOKEN = "0123456789abcdef" * 4

@@ -13,8 +13,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from tokenscope.errors import InputError
+from tokenscope.server.access import Access, check_bind, stored_token
 from tokenscope.server.app import routes_of
-from tokenscope.server.security import Access, check_bind, stored_token
 
 if TYPE_CHECKING:
     from conftest import Served

@@ -20,7 +20,7 @@ TOKENIZER = Tokenizer.from_file(str(BUNDLED / "tokenizer.json"))
 TEXT = "def f(x):\n    if x:\n        return 1\n    return 2\n\n\ndef g():\n    pass\n"
 TOY = dataclasses.replace(
     RECIPES["cpu"], hidden=32, layers=2, inner=48, heads=4, kv_heads=2,
-    tokens=128 * 8, batch_tokens=128, lengths=((0.0, 32), (0.5, 64)),
+    tokens=128 * 8, decay=0.3, batch_tokens=128, lengths=((0.0, 32), (0.5, 64)),
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { diverging, reach, side } from '../src/core/diverging'
 import { contrast, parseHex, STEPS } from '../src/core/ramp'
-import { band, held, levelsOf, partGrid, path, readSurvey, regionBars, shade, zoomed } from '../src/core/explain'
+import { band, held, levelsOf, partGrid, path, readSurvey, regionBars, shade, strongest, topOf, zoomed } from '../src/core/explain'
 
 describe('the diverging scale', () => {
   it('has its middle at zero and its ends at the reach', () => {
@@ -71,6 +71,17 @@ describe('the survey', () => {
     expect([...s.statistics.get('sink')!]).toEqual(numbers)
     expect([s.counts.get('sink'), s.layers, s.cell, s.pictures.length]).toEqual([7, [2], 9, 16])
     expect(() => readSurvey(buffer, headers, ['sink', 'more'])).toThrow(RangeError)
+  })
+  it('has a scale that a few heavy rows do not wash out', () => {
+    const values = new Float32Array(10_000).fill(0.01)
+    values.fill(1, 0, 10)
+    expect(topOf(values)).toBeLessThan(0.02)
+    expect(topOf(new Float32Array(4))).toBe(0)
+    expect(topOf(Float32Array.from([0.5]))).toBeCloseTo(0.5)
+  })
+  it('knows its strongest head', () => {
+    const s = { layers: [1, 3], heads: 2, statistics: new Map([['sink', Float32Array.from([0, 0.1, 0.9, NaN])]]) }
+    expect(strongest(s as never, 'sink')).toEqual({ layer: 3, head: 0 })
   })
   it('shades by the square root', () => {
     expect([shade(0.25, 1), shade(0, 1), shade(2, 1), shade(1, 0)]).toEqual([0.5, 0, 1, 0])

@@ -59,8 +59,8 @@ def serve(
     as_json: JsonOption = False,
 ) -> int:
     """Serve the page. Prints its address, which carries the key; Ctrl-C stops it."""
+    from tokenscope.server.access import Access, check_bind, stored_token
     from tokenscope.server.app import open_house
-    from tokenscope.server.security import Access, check_bind, stored_token
     from tokenscope.store import Store, default_folder
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

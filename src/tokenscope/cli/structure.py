@@ -79,7 +79,7 @@ def structure(
     else:
         shown = made.frame.drop(columns=["path", "language", "region"])
         print(visible(shown.to_string(index=False, float_format=lambda x: f"{x:.3f}")))
-    return 1 if made.skipped else 0
+    return 2 if made.skipped else 0
 
 
 def _rows(frame: Any) -> list[dict[str, Any]]:

@@ -156,8 +156,14 @@ class _Tally:
 # --- search -----------------------------------------------------------------------------------
 Pattern = Callable[[Survey], F32]
 PATTERNS: Registry[Pattern] = Registry("pattern")
+
+
+def _by(name: str) -> Pattern:
+    return lambda seen: seen.statistics[name]
+
+
 for _name in STATISTICS:
-    PATTERNS.add(_name, lambda s, name=_name: s.statistics[name])
+    PATTERNS.add(_name, _by(_name))
 PATTERNS.add("local", lambda s: -s.statistics["distance"])
 PATTERNS.add("focused", lambda s: -s.statistics["entropy"])
 

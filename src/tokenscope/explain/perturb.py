@@ -25,8 +25,8 @@ def cached_rows(cache: Any, length: int) -> int:
     """How many copies of the first ``length`` positions of a cache fit into CACHE_BYTES."""
     if cache is None:
         return 1 << 30
-    whole = sum(c.keys.nbytes + c.values.nbytes for c in cache.layers)
-    per = whole * length // max(1, cache.get_seq_length())
+    whole: int = sum(c.keys.nbytes + c.values.nbytes for c in cache.layers)
+    per = whole * length // max(1, int(cache.get_seq_length()))
     return max(1, CACHE_BYTES // max(1, per))
 
 

@@ -13,11 +13,12 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from tokenscope.server import faults, gallery, page
+from tokenscope.server.access import Access
 from tokenscope.server.bodies import Bodies
 from tokenscope.server.house import House
 from tokenscope.server.live import MOST_RUNS, Live
 from tokenscope.server.schema import add_routes
-from tokenscope.server.security import Access, Guard
+from tokenscope.server.security import Guard
 from tokenscope.store import Store
 
 if TYPE_CHECKING:

@@ -138,6 +138,38 @@ export function shade(v: number, most: number): number {
   return most > 0 && v > 0 ? Math.sqrt(Math.min(1, v / most)) : 0
 }
 
+/**
+ * Upper end of a matrix's scale: 99.8 % of the positive weights lie below it. The first rows, which
+ * have few keys to share among, would otherwise wash out all others.
+ */
+export function topOf(values: Float32Array): number {
+  const BINS = 4096
+  let most = 0
+  for (let i = 0; i < values.length; i++) if (values[i] > most) most = values[i]
+  if (most === 0) return 0
+  const bins = new Uint32Array(BINS)
+  let all = 0
+  for (let i = 0; i < values.length; i++) {
+    if (!(values[i] > 0)) continue
+    bins[Math.min(BINS - 1, Math.floor((values[i] / most) * BINS))]++
+    all++
+  }
+  let above = Math.floor(all * 0.002)
+  let bin = BINS - 1
+  while (bin > 0 && above >= bins[bin]) above -= bins[bin--]
+  return (most * (bin + 1)) / BINS
+}
+
+/** Layer and head with the largest value of a statistic. */
+export function strongest(s: Survey, name: string): { layer: number; head: number } {
+  const values = s.statistics.get(name) ?? new Float32Array(0)
+  let best = 0
+  values.forEach((v, i) => {
+    if (v > (values[best] || 0)) best = i
+  })
+  return { layer: s.layers[Math.floor(best / s.heads)] ?? 0, head: best % s.heads }
+}
+
 // --- the large matrix -------------------------------------------------------------------------
 export interface Camera {
   /** Matrix cell at the left and top edge, and screen pixels a cell. */

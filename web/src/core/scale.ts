@@ -46,7 +46,7 @@ export function niceAbove(x: number): number {
  * (98th centile) and rounded, so that one odd token does not wash out all others.
  */
 export function rangeOf(spec: Spec, values: Iterable<number>): Range {
-  const all = [...values]
+  const all = spec.lo === null || spec.hi === null ? [...values] : []
   let lo = spec.lo ?? NaN
   let hi = spec.hi ?? NaN
   if (Number.isNaN(hi)) {

@@ -13,9 +13,18 @@ export interface Alternative {
   logprob: number
 }
 
-export interface Spelling {
-  bytes: Uint8Array
-  label: string | null
+/** The bytes of an id. They come as base64 and are decoded when first wanted: there are thousands. */
+class Spelling {
+  private decoded: Uint8Array | null = null
+
+  constructor(
+    private readonly base64: string,
+    readonly label: string | null,
+  ) {}
+
+  get bytes(): Uint8Array {
+    return (this.decoded ??= fromBase64(this.base64))
+  }
 }
 
 const NONE = -1
@@ -29,7 +38,7 @@ export class Trace {
   offsets: Int32Array = new Int32Array(65)
   data: Uint8Array = new Uint8Array(256)
   specials = new Map<number, string>()
-  spellings = new Map<number, Spelling>()
+  private spellings = new Map<number, Spelling>()
   qualities = new Map<string, 'exact' | 'bound' | 'estimate'>()
   attention: 'none' | 'top' | 'full' = 'none'
   attentionFirst = 0
@@ -68,7 +77,7 @@ export class Trace {
     this.origin = info.origin as Record<string, unknown>
     info.columns.forEach((name, i) => this.qualities.set(name, info.qualities[i]))
     for (const p of info.pieces) {
-      this.spellings.set(p.id, { bytes: fromBase64(p.bytes), label: p.label })
+      this.spellings.set(p.id, new Spelling(p.bytes, p.label))
     }
   }
 
@@ -132,15 +141,15 @@ export class Trace {
       this.data.set(bytes, from)
       this.ids[before + i] = step.ids[i]
       this.offsets[before + i + 1] = from + bytes.length
-      this.spellings.set(step.ids[i], { bytes, label: null })
+      this.spellings.set(step.ids[i], new Spelling(step.bytes[i], null))
     }
     for (const s of step.specials) {
       this.specials.set(s.index, s.label)
       const id = step.ids[s.index - before]
-      if (id !== undefined) this.spellings.set(id, { bytes: new Uint8Array(0), label: s.label })
+      if (id !== undefined) this.spellings.set(id, new Spelling('', s.label))
     }
     for (const p of step.pieces) {
-      this.spellings.set(p.id, { bytes: fromBase64(p.bytes), label: p.label })
+      this.spellings.set(p.id, new Spelling(p.bytes, p.label))
     }
     this.appendColumns(step, before, after)
     this.appendAlternatives(step, before, after)

@@ -13,7 +13,6 @@ export interface Ink {
 export interface Marks {
   first: number | null
   last: number | null
-  hovered: number | null
   /** Where this branch leaves its parent; null for a root. */
   at: number | null
   /** Tokens where other branches leave this one. */
@@ -33,6 +32,7 @@ export interface Face {
 const SPACES = /( +)/
 
 export class Sheet {
+  private hovered: number | null = null
   private elements = new Map<number, { row: Row; element: HTMLElement }>()
 
   constructor(
@@ -67,6 +67,18 @@ export class Sheet {
       const spans = element.querySelectorAll<HTMLElement>('[data-t]')
       row.pieces.forEach((piece, i) => this.dressPiece(spans[i], piece, face))
     }
+  }
+
+  /** Mark the token under the pointer: this happens often, so nothing else is touched. */
+  hover(t: number | null): void {
+    if (t === this.hovered) return
+    for (const e of this.all(this.hovered)) e.classList.remove('hovered')
+    for (const e of this.all(t)) e.classList.add('hovered')
+    this.hovered = t
+  }
+
+  private all(t: number | null): Iterable<Element> {
+    return t === null ? [] : this.host.querySelectorAll(`[data-t="${t}"]`)
   }
 
   /** The first element of token t, if it is in sight. */
@@ -126,12 +138,12 @@ export class Sheet {
 
   private dressPiece(span: HTMLElement, piece: Piece, face: Face): void {
     const t = piece.token
-    const { first, last, hovered, at, forks, nPrompt } = face.marks
+    const { first, last, at, forks, nPrompt } = face.marks
     const chosen = first !== null && last !== null && t >= first && t <= last
     const names = ['tk', piece.kind]
     if (t < nPrompt) names.push('prompt')
     if (chosen) names.push(first === last ? 'chosen' : 'within')
-    if (t === hovered) names.push('hovered')
+    if (t === this.hovered) names.push('hovered')
     if (t === at) names.push('here')
     if (forks.has(t)) names.push('fork')
     const name = names.join(' ')

@@ -17,8 +17,7 @@ export interface TrendPicture {
   /** Where this branch leaves its parent. */
   at: number | null
   selected: { first: number; last: number } | null
-  hovered: number | null
-  colours: { ink: string; faint: string; rule: string; prompt: string; accent: string }
+  colours: { faint: string; rule: string; prompt: string; accent: string }
   /** Part that is being marked to zoom into. */
   brush: Window | null
 }
@@ -71,10 +70,6 @@ export function drawTrend(canvas: HTMLCanvasElement, p: TrendPicture): void {
   }
   for (const line of p.lines.toReversed()) drawLine(g, line, p.window, width, per, x, y)
 
-  if (p.hovered !== null) {
-    g.fillStyle = p.colours.ink
-    g.fillRect(x(p.hovered + 0.5) - 0.5, 0, 1, bottom)
-  }
   if (p.brush) {
     g.fillStyle = p.colours.accent
     g.globalAlpha = 0.16

@@ -52,8 +52,9 @@ class Look {
    */
   fixRange(column: string, values: Float32Array, growing: boolean): void {
     const known = this.ranges[column]
-    if (known && !growing) return
-    const fresh = rangeOf(this.spec(column), values)
+    const spec = this.spec(column)
+    if (known && (!growing || (spec.lo !== null && spec.hi !== null))) return
+    const fresh = rangeOf(spec, values)
     if (known && fresh.hi <= known.hi && fresh.lo >= known.lo) return
     const grown = known
       ? { lo: Math.min(known.lo, fresh.lo), hi: Math.max(known.hi, fresh.hi) }

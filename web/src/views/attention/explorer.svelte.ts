@@ -1,6 +1,6 @@
 /** What the explorer shows: all heads small, one head large, the crosshair, what was searched. */
 import { explainApi, type FoundHead, type MatrixKind } from '../../api/explain'
-import { readSurvey, type Survey } from '../../core/explain'
+import { readSurvey, strongest, topOf, type Survey } from '../../core/explain'
 import { littleFloats } from '../../core/trace'
 import { why } from '../why/job.svelte'
 
@@ -29,6 +29,7 @@ class Explorer {
   key = $state<number | null>(null)
   loading = $state(false)
   failure = $state<string | null>(null)
+  private chosen = false
   private node = ''
   private cache = new Map<string, Matrix>()
 
@@ -42,8 +43,8 @@ class Explorer {
       const { buffer, headers } = await explainApi.heads(node, SIZE, signal)
       if (signal.aborted) return
       const survey = readSurvey(buffer, headers, why.info?.statistics ?? [])
-      if (!survey.layers.includes(this.layer)) this.layer = survey.layers[0] ?? 0
-      if (typeof this.head === 'number' && this.head >= survey.heads) this.head = 0
+      // at first the head that copies most, the one most often worth a look; then the reader's own
+      if (!this.chosen) Object.assign(this, strongest(survey, this.statistic))
       this.survey = survey
     } catch (cause) {
       if (!signal.aborted) {
@@ -68,9 +69,7 @@ class Explorer {
         throw new RangeError('The matrix came in another shape than announced.')
       }
       const values = littleFloats(buffer, 0, rows * columns)
-      let most = 0
-      for (let i = 0; i < values.length; i++) if (values[i] > most) most = values[i]
-      const made = { values, n: rows, most, kind, source: headers.get('x-attention-source') ?? '' }
+      const made = { values, n: rows, most: topOf(values), kind, source: headers.get('x-attention-source') ?? '' }
       this.cache.set(name, made)
       for (const old of this.cache.keys()) {
         if (this.cache.size <= KEPT) break
@@ -99,6 +98,7 @@ class Explorer {
   }
 
   pick(layer: number, head: number): void {
+    this.chosen = true
     this.layer = layer
     this.head = head
     if (this.kind === 'rollout') this.kind = 'weights'
