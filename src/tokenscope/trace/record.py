@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,12 +28,6 @@ Finish = Literal["", "length", "eos", "stop", "cancelled", "scored", "error"]
 # What upper floors can do with a trace (parse it, roll it up, draw it) registers here by name,
 # so that `trace.regions` works while this file imports nothing from above.
 VIEWS: Registry[Callable[..., Any]] = Registry("view")
-# Where a view registers itself, for one that is asked for before its home was imported.
-VIEW_HOMES = {
-    "structure": "tokenscope.code.views",
-    "regions": "tokenscope.code.views",
-    "rollup": "tokenscope.code.views",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +118,6 @@ class Trace:
     # --- views of upper floors, by name -------------------------------------------------------
     def view(self, name: str, *args: Any, **options: Any) -> Any:
         """Call a registered view on this trace. Raises UnknownName."""
-        if name not in VIEWS and name in VIEW_HOMES:
-            import_module(VIEW_HOMES[name])
         return VIEWS.get(name)(self, *args, **options)
 
     @property
