@@ -20,13 +20,13 @@ from tokenscope.runs import heads
 from tokenscope.runs.explain import Cancelled, Control, ablation, explain
 from tokenscope.trace import Trace, trace_of
 
-CODE = '''import os
+CODE = """import os
 import subprocess
 
 
 def run(command):
     os.system(command)
-    return subprocess.run(command, shell='''
+    return subprocess.run(command, shell="""
 
 
 @pytest.fixture(scope="module")
