@@ -68,6 +68,12 @@ describe('rows', () => {
     expect(tokens.size).toBe(9)
   })
 
+  it('lead with exactly one piece of every token', () => {
+    const l = lay(['a\n\n', 'b\n  ', { label: '<m>' }, '', [0xe2, 0x82], [0xac], 'x'.repeat(200)], 30)
+    const leading = l.rows.flatMap((r) => r.pieces.filter((p) => p.leads).map((p) => p.token))
+    expect(leading).toEqual([0, 1, 2, 3, 4, 5, 6])
+  })
+
   it('are the same whether laid at once or as the tokens come', () => {
     const next = random(11)
     const choices: Part[] = [

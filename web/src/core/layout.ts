@@ -24,6 +24,8 @@ export interface Piece {
   kind: PieceKind
   text: string
   cells: number
+  /** Whether the token starts with this piece: it stands for the token wherever one must. */
+  leads: boolean
 }
 
 export interface Row {
@@ -72,7 +74,8 @@ export class Layout {
     const put = (kind: PieceKind, text: string, size: number, t: number, at: number): void => {
       if (used + size > this.width && used > 0 && kind !== 'break') nextRow(null, t, at)
       if (this.rowOf[t] === undefined) this.rowOf[t] = row.index
-      row.pieces.push({ token: t, kind, text, cells: size })
+      const leads = kind === 'special' || kind === 'empty' || at === trace.offsets[t]
+      row.pieces.push({ token: t, kind, text, cells: size, leads })
       used += size
     }
 

@@ -95,20 +95,18 @@ export class Sheet {
     number.setAttribute('aria-hidden', 'true')
     number.textContent = row.line === null ? '↳' : String(row.line)
     element.append(number)
-    let previous = -1
     for (const piece of row.pieces) {
-      const span = this.piece(piece, face, piece.token !== previous)
-      previous = piece.token
+      const span = this.piece(piece, face)
       this.dressPiece(span, piece, face)
       element.append(span)
     }
     return element
   }
 
-  private piece(piece: Piece, face: Face, leads: boolean): HTMLElement {
+  private piece(piece: Piece, face: Face): HTMLElement {
     const span = document.createElement('span')
     span.dataset.t = String(piece.token)
-    if (leads) {
+    if (piece.leads) {
       span.setAttribute('role', 'option')
       span.id = `token-${piece.token}`
       span.setAttribute('aria-label', face.say(piece.token))
