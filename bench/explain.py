@@ -84,9 +84,7 @@ def costs(model: Any, tokens: int, repeats: int) -> dict[str, Any]:
             lambda: integrated_gradients(short, steps=32, max_steps=32), brief, 1
         ),
         "occlusion_100_tokens": median_ratio(lambda: occlusion(short), brief, 1),
-        "attention_knockout_100_tokens": median_ratio(
-            lambda: attention_knockout(short), brief, 1
-        ),
+        "attention_knockout_100_tokens": median_ratio(lambda: attention_knockout(short), brief, 1),
     }
 
 

@@ -206,7 +206,17 @@ def split(
     second_pass = Deduplicator()
     for doc in heldout:
         second_pass.admit(doc)
-    return [d for d in kept if d.name not in names and second_pass.admit(d)], heldout
+    train = [d for d in kept if d.name not in names and second_pass.admit(d)]
+    if not heldout_names:  # a small file may be contained in a larger one that came later
+        known = {pair for d in train for pair in line_pairs(d.text)}
+        heldout = [d for d in heldout if known_share(d, known) <= DUPLICATE_SHARE]
+    return train, heldout
+
+
+def known_share(doc: Document, known: set[int]) -> float:
+    """How much of a document's line pairs are among the known ones."""
+    pairs = line_pairs(doc.text)
+    return len(pairs & known) / max(1, len(pairs))
 
 
 def all_documents(report: Callable[[str], None] = lambda _: None) -> list[Document]:

@@ -257,3 +257,33 @@ def test_end_token_is_shown_not_written() -> None:
     assert trace.ids.tolist()[-1] == END
     assert trace.text == "ab"
     assert trace.generated == "b"
+
+
+@pytest.mark.parametrize("form", ["top", "full", "none"])
+def test_a_branch_by_an_alternative_feeds_one_token(form: str) -> None:
+    backend = ScriptedBackend()
+    host = Engine(backend)
+    settings = Settings(max_new_tokens=30, attention=form)  # type: ignore[arg-type]
+    trace = generate(host, prompt="abcdef", settings=settings).result()
+    at = trace.n_prompt + 5
+    assert trace.alternatives is not None
+    token = int(trace.alternatives.ids[at][3])
+    before = backend.fed
+    more = Settings(max_new_tokens=6, attention=form)  # type: ignore[arg-type]
+    branch = fork(host, trace, at, token, more).result()
+    assert backend.fed - before == 6  # the alternative and five of the six that followed
+    long_way = Engine(ScriptedBackend())
+    for name in ("shared", "nothing"):
+        other = trace if name == "nothing" else trace.cut(at)
+        again = fork(long_way, other, at, token, more).result()
+        assert again.ids.tolist() == branch.ids.tolist()
+        for column in branch.columns:
+            if column != "time_ms":
+                got, want = branch.column(column), again.column(column)
+                assert np.allclose(got, want, equal_nan=True, atol=1e-5), column
+    if form != "none":
+        assert branch.attention is not None
+        assert again.attention is not None
+        assert branch.attention.count == again.attention.count == len(branch) - trace.n_prompt
+        for t in range(trace.n_prompt, len(branch)):
+            assert np.array_equal(branch.attention.block(t), again.attention.block(t))

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.journeys.conftest import Server
 
-PROMPT = '''import os
+PROMPT = """import os
 import subprocess
 
 
@@ -18,7 +18,7 @@ def clean(path):
 
 
 def run(command, timeout=30):
-    return subprocess.run(command, timeout=timeout, shell='''
+    return subprocess.run(command, timeout=timeout, shell="""
 SLOW = 120_000  # one core may be shared with other journeys
 
 MAKE = """async prompt => {
@@ -102,7 +102,7 @@ def test_the_keyboard_walks_and_asks(page: Page, made: Callable[[str], dict]) ->
     panel = page.get_by_role("complementary", name="Why")
     expect(panel.locator(".sentence code").first).to_be_visible(timeout=SLOW)
     page.keyboard.press("ArrowRight")
-    expect(page.locator(f'#token-{found["at"] + 1}')).to_have_attribute("aria-selected", "true")
+    expect(page.locator(f"#token-{found['at'] + 1}")).to_have_attribute("aria-selected", "true")
     page.keyboard.press("Enter")
     expect(panel.get_by_label("Rather than", exact=True)).to_be_focused()
 
@@ -126,7 +126,7 @@ def test_the_heads(page: Page, made: Callable[[str], dict], axe: Callable) -> No
     page.mouse.wheel(0, -400)
     page.keyboard.press("0")
     page.keyboard.press("Enter")
-    expect(page.locator(f'#token-{found["length"] - 1}')).to_have_attribute("aria-selected", "true")
+    expect(page.locator(f"#token-{found['length'] - 1}")).to_have_attribute("aria-selected", "true")
     # other weightings
     for name in ("Norm-weighted", "Rollout", "Weights"):
         page.get_by_role("button", name=name, exact=True).click()

@@ -128,7 +128,7 @@ def _layer(model: nn.Module, block: nn.Module, index: int, config: Any) -> Layer
     heads = int(config.num_attention_heads)
     size = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None)
     size = int(size or config.hidden_size // heads)
-    rows = int(out.weight.shape[1 if isinstance(out, nn.Linear) else 0])  # type: ignore[union-attr, operator, index, arg-type]
+    rows = int(out.weight.shape[1 if isinstance(out, nn.Linear) else 0])  # type: ignore[index]
     if rows != heads * size:
         raise _refuse(
             model,

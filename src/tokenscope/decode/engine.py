@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any, Literal
 
@@ -39,7 +39,8 @@ class Plan:
     ``given``: all tokens that stand before the first decoded one. ``shared``: the start of them
     that is measured already. ``n_prompt``: index of the first token that counts as generated
     (tokens that were forced into a branch count). ``running``: whether running perplexity covers
-    given tokens too (scoring).
+    given tokens too (scoring). ``known``: the token right after ``shared``, measured already: a
+    branch by an alternative needs no second look at the distribution that offered it.
     """
 
     given: Tokens
@@ -52,6 +53,7 @@ class Plan:
     attention: AttentionForm = "top"
     shared: Trace | None = None
     running: bool = False
+    known: Step | None = None
 
 
 class Engine:
@@ -89,6 +91,8 @@ class Decoding:
         self.plan = plan
         self.cancel = cancel
         self.have = len(plan.shared) if plan.shared is not None else 0
+        if plan.known is not None:
+            self.have += 1
         self.record_from = self._record_from()
         self.perplexity = self._running()
         self.tail = bytearray()
@@ -99,6 +103,8 @@ class Decoding:
         # 1. the longest state that still lets us see the distribution of the first new token
         with self.engine.turns:
             self.state = self.engine.prefixes.take(ids, max(self.have, 1) - 1)
+        if plan.known is not None:
+            yield self._with_perplexity(plan.known)
         # 2. the given tokens, in chunks
         logits = rows = None
         for step, logits, rows in self._prefill(ids):  # noqa: B007 (the last ones are used below)
@@ -293,6 +299,10 @@ class Decoding:
         blank = np.full(outside, np.nan, dtype=np.float32)
         return np.concatenate([blank, self.perplexity.add(surprisal[outside:])])
 
+    def _with_perplexity(self, step: Step) -> Step:
+        running = self._perplexity(step.start, step.columns["surprisal"])
+        return replace(step, columns={**step.columns, "perplexity": running})
+
     def _running(self) -> RunningPerplexity:
         running = RunningPerplexity()
         shared = self.plan.shared
@@ -310,7 +320,7 @@ class Decoding:
         if shared is not None and shared.attention is not None:
             held = shared.attention
             if held.form == plan.attention and held.first + held.count == len(shared):
-                return len(shared)
+                return self.have
         return max(plan.n_prompt, 1, self.have)
 
 

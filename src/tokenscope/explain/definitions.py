@@ -31,9 +31,7 @@ def define(
     name: str, group: str, title: str, unit: str, formula: str, source: str, limits: str
 ) -> Definition:
     """Register one definition."""
-    return DEFINITIONS.add(
-        name, Definition(name, group, title, unit, formula, source, limits)
-    )
+    return DEFINITIONS.add(name, Definition(name, group, title, unit, formula, source, limits))
 
 
 # --- targets ----------------------------------------------------------------------------------

@@ -91,9 +91,7 @@ def survey(
         np.full((len(layers), heads), np.nan, dtype=np.float32) for s in STATISTICS
     }  # fmt: skip
     counts = {s: tally.count(s) for s in STATISTICS}
-    return Survey(
-        layers, layout(internals), statistics, counts, pictures.numpy(), cell, estimate
-    )
+    return Survey(layers, layout(internals), statistics, counts, pictures.numpy(), cell, estimate)
 
 
 def _shrink(picture: Tensor, block: Tensor, first: int, cell: int) -> None:
@@ -121,7 +119,9 @@ class _Tally:
 
     def count(self, name: str) -> int:
         """How many queries a statistic is a mean over."""
-        return self.seen.get(name, self.n if name in ("entropy", "distance", "unread") else self.n - 1)  # noqa: E501
+        return self.seen.get(
+            name, self.n if name in ("entropy", "distance", "unread") else self.n - 1
+        )  # noqa: E501
 
     def block(self, a: Tensor, first: int) -> dict[str, Tensor]:
         """Sums over the rows of ``a`` (H, rows, T), each (H,)."""

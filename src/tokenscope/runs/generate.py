@@ -191,12 +191,24 @@ def fork(
     if len(forced):
         edits = (*edits, Force(at, tuple(int(i) for i in forced.ids), was))
     usable = shared if at > 0 and _same_numbers(engine, trace, settings) else None
+    known = None
+    if usable is not None and len(forced) == 1:
+        known = _offered(trace, at, forced, settings)
     stops = backend.stop_ids
     if trace.origin.form == "infill":
         more = getattr(backend, "infill_stops", None)
         stops = stops | more() if more is not None else stops
     return _start(
-        engine, given, n_prompt, trace.origin.form, trace.language, settings, stops, usable, edits
+        engine,
+        given,
+        n_prompt,
+        trace.origin.form,
+        trace.language,
+        settings,
+        stops,
+        usable,
+        edits,
+        known,
     )
 
 
@@ -205,6 +217,38 @@ def score(engine: Engine, text: str, *, language: str = "", alternatives: int = 
     given = engine.backend.encode(text)
     settings = Settings(max_new_tokens=0, alternatives=alternatives, attention="none")
     return _start(engine, given, len(given), "score", language, settings, frozenset(), None, ())
+
+
+def _offered(trace: Trace, at: int, forced: Tokens, settings: Settings) -> Step | None:
+    """Token ``at`` of a branch, measured from what its parent kept; None where that is not enough.
+
+    The distribution is the parent's, so its own figures stand; those of the token follow from its
+    place among the alternatives. The row of attention is that of the same query.
+    """
+    held, record = trace.alternatives, trace.attention
+    if held is None or not 0 < at < len(trace) or settings.sampler().changes:
+        return None
+    found = np.nonzero(held.ids[at] == forced.ids[0])[0]
+    attention = None
+    if settings.attention != "none":
+        if record is None or record.form != settings.attention or not record.has(at):
+            return None
+        attention = record.only(at)
+    if not len(found) or "entropy" not in trace.columns:
+        return None
+    place = int(found[0])
+    logprob = held.logprobs[at, place]
+    columns = {n: trace.column(n)[at : at + 1] for n in ("entropy", "varentropy", "margin")}
+    own = {
+        "logprob": logprob,
+        "surprisal": -logprob,
+        "probability": np.exp(logprob),
+        "rank": 1 + int((held.logprobs[at] > logprob).sum()),
+        "p_ratio": np.exp(logprob - held.logprobs[at, 0]),
+        "time_ms": 0.0,
+    }
+    columns |= {n: np.array([v], dtype=np.float32) for n, v in own.items()}
+    return Step(at, forced, columns, held.slice(at, at + 1), attention, False)
 
 
 def _same_numbers(engine: Engine, trace: Trace, settings: Settings) -> bool:
@@ -240,6 +284,7 @@ def _start(
     stops: frozenset[int],
     shared: Trace | None,
     edits: tuple[Edit, ...],
+    known: Step | None = None,
 ) -> Run:
     info = engine.info
     if settings.attention != "none" and not engine.abilities.attention:
@@ -255,7 +300,7 @@ def _start(
     sampler = settings.sampler()
     plan = Plan(
         given, n_prompt, wanted, sampler, stops, tuple(s.encode() for s in settings.stop),
-        settings.alternatives, settings.attention, shared, form == "score",
+        settings.alternatives, settings.attention, shared, form == "score", known,
     )  # fmt: skip
     origin = Origin(
         model=info.name, model_digest=info.model_digest, tokenizer_digest=info.tokenizer_digest,

@@ -117,6 +117,21 @@ class Attention:
             return 0.0
         return float(self.rest[t - self.first, self._layer(layer), head])
 
+    def only(self, t: int) -> Attention:
+        """The rows of token ``t`` alone. Raises InputError when it has none (see block)."""
+        part = self.slice(t + 1)
+        if part is None or not self.has(t):
+            raise InputError("t", f"token {t} has no recorded row")
+        if self.form == "full":
+            size = t * len(self.layers) * self.heads
+            return Attention("full", self.layers, self.heads, t, part.weights[-size:])
+        i = t - self.first
+        assert part.keys is not None and part.sink is not None and part.rest is not None
+        return Attention(
+            "top", self.layers, self.heads, t, part.weights[i:], part.keys[i:], part.sink[i:],
+            part.rest[i:],
+        )  # fmt: skip
+
     def slice(self, end: int) -> Attention | None:
         """The rows of tokens below ``end`` only; None when nothing is left."""
         n = min(self.count, end - self.first)
