@@ -121,7 +121,7 @@ class _Tally:
         """How many queries a statistic is a mean over."""
         return self.seen.get(
             name, self.n if name in ("entropy", "distance", "unread") else self.n - 1
-        )  # noqa: E501
+        )
 
     def block(self, a: Tensor, first: int) -> dict[str, Tensor]:
         """Sums over the rows of ``a`` (H, rows, T), each (H,)."""
