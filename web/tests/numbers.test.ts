@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { awake, heaviest, reduced } from '../src/core/attention'
+import { heaviest, pointed, reduced } from '../src/core/attention'
 import { ago, number, parameters, probability, sentence } from '../src/core/format'
 import { envelope, moved, zoomed } from '../src/core/series'
 import { found } from '../src/app/found'
@@ -21,8 +21,8 @@ describe('attention', () => {
     expect([...reduced(w, 'max', 'max')]).toEqual([1, 1, 1])
   })
 
-  it('tells what lies past the first token, and where most lies', () => {
-    expect([...awake(w)]).toEqual([0, 1, 1, 0.5])
+  it('tells how much a head looks at one token, and where most lies', () => {
+    expect([...pointed(w)]).toEqual([0, 1, 1, 0.5])
     expect(heaviest(Float32Array.from([0, 0.2, 0.7]), 5)).toEqual([
       { token: 2, weight: expect.closeTo(0.7) },
       { token: 1, weight: expect.closeTo(0.2) },

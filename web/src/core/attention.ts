@@ -32,15 +32,13 @@ export function reduced(w: Weights, layer: Pick, head: Pick): Float32Array {
 }
 
 /**
- * (L, H): how much of each head's weight lies away from the first token (the sink). A head near 0
- * looks at nothing in particular.
+ * (L, H): the heaviest weight of each head past the first token (the sink). Near 1 the head looks
+ * at one token, near 0 at nothing in particular.
  */
-export function awake(w: Weights): Float32Array {
+export function pointed(w: Weights): Float32Array {
   const out = new Float32Array(w.layers * w.heads)
   for (let i = 0; i < out.length; i++) {
-    let sum = 0
-    for (let j = 1; j < w.length; j++) sum += w.values[i * w.length + j] || 0
-    out[i] = sum
+    for (let j = 1; j < w.length; j++) out[i] = Math.max(out[i], w.values[i * w.length + j] || 0)
   }
   return out
 }

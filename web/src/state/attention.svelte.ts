@@ -1,7 +1,7 @@
 /** Attention of the selected token: which way, which layer and head, and the weights over the code. */
 import { api } from '../api/client'
 import { littleFloats } from '../core/trace'
-import { awake, reduced, type Pick, type Weights } from '../core/attention'
+import { pointed, reduced, type Pick, type Weights } from '../core/attention'
 import { focus } from './focus.svelte'
 
 export type Direction = 'from' | 'to'
@@ -38,8 +38,8 @@ class Attention {
   /** The heaviest weight of the row: the upper end of its scale. */
   most: number = $derived(this.row ? this.row.reduce((m, v) => (v > m ? v : m), 0) : 0)
 
-  /** For each layer and head, how much does not go to the first token. */
-  map: Float32Array | null = $derived(this.weights && awake(this.weights))
+  /** For each layer and head, the heaviest weight past the first token. */
+  map: Float32Array | null = $derived(this.weights && pointed(this.weights))
 
   /** Keep `weights` in step with what is selected. Call inside an effect; returns its clean-up. */
   follow(): (() => void) | undefined {

@@ -19,8 +19,11 @@ class Sessions {
   async refresh(): Promise<void> {
     const seen = this.changes
     const list = await api.sessions()
-    if (seen === this.changes) this.list = list
-    else await this.refresh()
+    if (seen !== this.changes) return this.refresh()
+    this.list = list
+    // A new session gets its title from its first prompt.
+    const own = list.find((s) => s.id === this.open?.id)
+    if (own && this.open) this.open = { ...this.open, title: own.title }
   }
 
   /** Fetch a session and make it the open one. */
