@@ -52,7 +52,7 @@ def job(page: Page) -> None:
     branch(page, 10, 1)
     page.keyboard.press("{")
     page.wait_for_selector(".what:not(:has(.from))")
-    page.locator(".tk[role=option]:not(.prompt)").nth(10).click()
+    page.locator(".tk[role=option]:not(.prompt)").nth(4).click()
     page.mouse.move(700, 700)
     page.wait_for_timeout(1500)
 

@@ -40,6 +40,7 @@ describe('the bytes of a token', () => {
   it('show their value where they are no whole character', () => {
     expect(shownBytes(Uint8Array.from([0x61, 0xe2, 0x80]))).toBe('a⟨E2⟩⟨80⟩')
     expect(shownBytes(new TextEncoder().encode('\u202e\n€'))).toBe('⟨RLO⟩⏎€')
+    expect(shownBytes(new TextEncoder().encode('   '))).toBe('···')
     expect(shownBytes(new Uint8Array(500).fill(0x61), 4)).toBe('aaaa…')
   })
 })

@@ -82,5 +82,7 @@ export function shownBytes(bytes: Uint8Array, limit = 80): string {
       n === 0 ? `⟨${hex(bytes[at])}⟩` : shown(String.fromCodePoint(codePoint(bytes, at, n)), limit)
     at += Math.max(1, n)
   }
+  // A token of nothing but spaces would look like none at all.
+  if (/^ +$/.test(out)) out = out.replaceAll(' ', '·')
   return out.length > limit ? out.slice(0, limit) + '…' : out
 }
