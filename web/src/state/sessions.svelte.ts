@@ -38,6 +38,10 @@ class Sessions {
     const session = await api.newSession()
     traces.clear()
     this.open = session
+    // In the list at once: its figures and its title follow when the first run has ended.
+    const { id, title, created, updated } = session
+    this.changes++
+    this.list = [{ id, title, created, updated, branches: 1, tokens: 0 }, ...(this.list ?? [])]
     return session
   }
 
