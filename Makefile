@@ -70,7 +70,9 @@ python-checks: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The real model is fetched once, before the workers start; without it its tests skip, saying why.
 python-tests: dev
+	@$(BIN)/python -m tests.real_model 2>/dev/null
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not journey"
 
 web-checks: page

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers as hf
 
-from tokenscope.backends.load import BUNDLED
+from tokenscope.backends.hf.load import BUNDLED
 
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 VOCAB = 8192

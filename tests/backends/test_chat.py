@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.families import make
-from tokenscope.backends.chat import render
+from tokenscope.backends.hf.chat import render
 from tokenscope.errors import InputError, ModelError
 from tokenscope.runs.model import Model, load
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.families import make
-from tokenscope.backends.checkpoint import MAX_HEADER, inspect
-from tokenscope.backends.load import load, resolve
+from tokenscope.backends.hf.checkpoint import MAX_HEADER, inspect
+from tokenscope.backends.hf.load import load, resolve
 from tokenscope.errors import InputError, ModelError
 
 

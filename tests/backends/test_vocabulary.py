@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from tokenscope.backends.infill import CONVENTIONS, find_marks
-from tokenscope.backends.vocabulary import Vocabulary
+from tokenscope.backends.hf.infill import CONVENTIONS, find_marks
+from tokenscope.backends.hf.vocabulary import Vocabulary
 from tokenscope.errors import InputError
 from tokenscope.runs.model import Model
 

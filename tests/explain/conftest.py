@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers as hf
 
-from tokenscope.backends.internals import Internals
+from tokenscope.backends.hf.internals import Internals
 
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 VOCAB = 97
@@ -59,7 +59,7 @@ def _gpt_oss() -> Any:
 
 
 def _bundled() -> Any:
-    from tokenscope.backends.load import BUNDLED
+    from tokenscope.backends.hf.load import BUNDLED
 
     return hf.AutoModelForCausalLM.from_pretrained(BUNDLED, dtype=torch.float32)
 

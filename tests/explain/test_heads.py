@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.explain.conftest import IDS
-from tokenscope.backends import attention_probe
-from tokenscope.backends.internals import Internals
+from tokenscope.backends.hf import attention_probe
+from tokenscope.backends.hf.internals import Internals
 from tokenscope.errors import CapacityError, InputError, UnknownName
 from tokenscope.explain.attention import layout, rollout, window
 from tokenscope.explain.heads import Names, find_edge, find_heads, survey

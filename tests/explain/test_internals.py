@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.explain.conftest import IDS
-from tokenscope.backends.attention_probe import Edge
-from tokenscope.backends.internals import HeadPatch, Internals, MlpPatch
+from tokenscope.backends.hf.attention_probe import Edge
+from tokenscope.backends.hf.internals import HeadPatch, Internals, MlpPatch
 from tokenscope.errors import AbilityError, InputError
 
 

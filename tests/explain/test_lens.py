@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.explain.conftest import IDS
-from tokenscope.backends.anatomy import freeze_norm
-from tokenscope.backends.internals import Internals
+from tokenscope.backends.hf.anatomy import freeze_norm
+from tokenscope.backends.hf.internals import Internals
 from tokenscope.errors import AbilityError
 from tokenscope.explain.lens import direct_logits, logit_lens
 from tokenscope.explain.target import Target, ask

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenscope.backends.internals import Internals
+from tokenscope.backends.hf.internals import Internals
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.explain.control import QUIET, Control
 from tokenscope.explain.gradients import F32

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenscope.backends.internals import Internals
+from tokenscope.backends.hf.internals import Internals
 from tokenscope.errors import InputError
 from tokenscope.explain.attention import LayerLayout, layout
 from tokenscope.explain.control import QUIET, Control

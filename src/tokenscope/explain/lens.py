@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenscope.backends.anatomy import FrozenNorm, freeze_norm
-from tokenscope.backends.internals import Captured
+from tokenscope.backends.hf.anatomy import FrozenNorm, freeze_norm
+from tokenscope.backends.hf.internals import Captured
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.target import Asked
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tokenscope.backends.attention_probe import BLOCK_BYTES
-from tokenscope.backends.internals import Internals
+from tokenscope.backends.hf.attention_probe import BLOCK_BYTES
+from tokenscope.backends.hf.internals import Internals
 from tokenscope.errors import CapacityError
 
 # of one request, beyond the weights; a face may pass another

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokenscope.backends.internals import HeadPatch, MlpPatch, Patch
+from tokenscope.backends.hf.internals import HeadPatch, MlpPatch, Patch
 from tokenscope.explain.agreement import kendall, spearman
 from tokenscope.explain.control import Control
 from tokenscope.explain.explanation import Row, Table, region_sums

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenscope.backends.internals import Internals
+from tokenscope.backends.hf.internals import Internals
 from tokenscope.errors import InputError
 
 

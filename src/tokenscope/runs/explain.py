@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tokenscope.backends.attention_probe import Edge
-from tokenscope.backends.internals import HeadPatch, Internals, MlpPatch, Patch
+from tokenscope.backends.hf.attention_probe import Edge
+from tokenscope.backends.hf.internals import HeadPatch, Internals, MlpPatch, Patch
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.explain.control import QUIET, Cancelled, Control

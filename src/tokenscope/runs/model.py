@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenscope.backends.load import load as load_backend
+from tokenscope.backends.hf.load import load as load_backend
 from tokenscope.decode.engine import AttentionForm, Engine
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings

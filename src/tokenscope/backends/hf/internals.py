@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tokenscope.backends.anatomy import Anatomy, LayerParts, read_anatomy
-from tokenscope.backends.attention_probe import Edge, Probe, Watcher, probing
+from tokenscope.backends.hf.anatomy import Anatomy, LayerParts, read_anatomy
+from tokenscope.backends.hf.attention_probe import Edge, Probe, Watcher, probing
 from tokenscope.errors import AbilityError, InputError
 
 How = Literal["zero", "mean"]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from tokenscope.backends.cache import GrowingLayer
+from tokenscope.backends.hf.cache import GrowingLayer
 
 FAMILIES = ("llama", "mistral", "qwen2")
 STATIC_ROPE = ("default", "linear", "llama3")

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from tokenscope.backends import recorder
-from tokenscope.backends.cache import (
+from tokenscope.backends.hf import recorder
+from tokenscope.backends.hf.cache import (
     GrowingLayer,
     cache_argument,
     growing_cache,
     plain_layers,
 )
-from tokenscope.backends.compact import CompactStep, compact_step
+from tokenscope.backends.hf.compact import CompactStep, compact_step
 from tokenscope.errors import AbilityError
 
 TOKENS = 8

@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
-from tokenscope.backends import chat, recorder
-from tokenscope.backends.cache import (
+from tokenscope.backends.hf import chat, recorder
+from tokenscope.backends.hf.cache import (
     GrowingLayer,
     cache_argument,
     growing_cache,
     plain_layers,
 )
-from tokenscope.backends.compact import CompactStep
-from tokenscope.backends.infill import InfillMarks, find_stops
+from tokenscope.backends.hf.compact import CompactStep
+from tokenscope.backends.hf.infill import InfillMarks, find_stops
+from tokenscope.backends.hf.vocabulary import Vocabulary
 from tokenscope.backends.protocol import Abilities, Extension, ForkKind, ModelInfo, Rows
-from tokenscope.backends.vocabulary import Vocabulary
 from tokenscope.errors import AbilityError, CapacityError, InputError
 from tokenscope.trace.tokens import Tokens
 

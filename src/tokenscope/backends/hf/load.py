@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from tokenscope.backends import chat, recorder
-from tokenscope.backends.checkpoint import Checkpoint, digest, inspect
-from tokenscope.backends.infill import find_marks
-from tokenscope.backends.probe import probe
+from tokenscope.backends.hf import chat, recorder
+from tokenscope.backends.hf.backend import TransformersBackend
+from tokenscope.backends.hf.checkpoint import Checkpoint, digest, inspect
+from tokenscope.backends.hf.infill import find_marks
+from tokenscope.backends.hf.probe import probe
+from tokenscope.backends.hf.vocabulary import Vocabulary
 from tokenscope.backends.protocol import Abilities, ModelInfo
-from tokenscope.backends.transformers import TransformersBackend
-from tokenscope.backends.vocabulary import Vocabulary
 from tokenscope.errors import AbilityError, CapacityError, InputError, ModelError
 
-BUNDLED = Path(__file__).resolve().parent.parent / "models" / "bundled"
+BUNDLED = Path(__file__).resolve().parents[2] / "models" / "bundled"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -221,7 +221,7 @@ def _ends(
     model: Any, folder: Path, vocabulary: Vocabulary
 ) -> tuple[tuple[int, ...], frozenset[int], dict[str, Any]]:
     """Start tokens, the EOS set of the generation config, and the template's variables."""
-    from tokenscope.backends.checkpoint import read_json
+    from tokenscope.backends.hf.checkpoint import read_json
 
     settings: dict[str, Any] = {}
     if (folder / "tokenizer_config.json").is_file():

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenscope.backends.checkpoint import read_json
+from tokenscope.backends.hf.checkpoint import read_json
 from tokenscope.errors import InputError, ModelError
 
 SECONDS = 5

@@ -1,0 +1,1 @@
+"""Models in Hugging Face format, through transformers: load, probe, run, look inside."""
