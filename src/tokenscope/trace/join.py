@@ -121,7 +121,8 @@ def _lost(n: int) -> Tokens:
 def _tokens(pieces: Sequence[Tokens]) -> Tokens:
     if not pieces:
         return Tokens.of([], [])
-    offsets, labels = [np.zeros(1, dtype=np.int64)], {}
+    offsets = [np.zeros(1, dtype=np.int64)]
+    labels: dict[int, str] = {}
     size = count = 0
     for piece in pieces:
         offsets.append(piece.offsets[1:] + size)
