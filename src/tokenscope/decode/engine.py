@@ -6,17 +6,19 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from threading import Event
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from tokenscope.backends.protocol import Abilities, Backend, ModelInfo, Rows
+from tokenscope.control import Control
+from tokenscope.decode.appliers import NONE, Applied
 from tokenscope.decode.prefixes import Prefixes
-from tokenscope.decode.sampling import Draw, Sampler
+from tokenscope.decode.sampling import Sampler, pick
 from tokenscope.decode.step import Step
 from tokenscope.decode.turns import Turns
+from tokenscope.errors import ModelError
 from tokenscope.metrics.attention import reduce_rows
 from tokenscope.metrics.series import RunningPerplexity
 from tokenscope.metrics.step import measure
@@ -41,6 +43,7 @@ class Plan:
     (tokens that were forced into a branch count). ``running``: whether running perplexity covers
     given tokens too (scoring). ``known``: the token right after ``shared``, measured already: a
     branch by an alternative needs no second look at the distribution that offered it.
+    ``applied``: standing edits, made ready.
     """
 
     given: Tokens
@@ -54,6 +57,12 @@ class Plan:
     shared: Trace | None = None
     running: bool = False
     known: Step | None = None
+    applied: Applied = NONE
+
+    @property
+    def changes(self) -> bool:
+        """Whether tokens are drawn from another distribution than the model's own."""
+        return self.sampler.changes or bool(self.applied.processors)
 
 
 class Engine:
@@ -74,9 +83,9 @@ class Engine:
         """What the backend can do."""
         return self.backend.abilities
 
-    def decode(self, plan: Plan, cancel: Event) -> Decoding:
-        """Iterate the result for Steps. ``cancel`` ends it within one step."""
-        return Decoding(self, plan, cancel)
+    def decode(self, plan: Plan, control: Control) -> Decoding:
+        """Iterate the result for Steps. ``control`` ends it within one step."""
+        return Decoding(self, plan, control)
 
 
 class Decoding:
@@ -85,11 +94,11 @@ class Decoding:
     ``state``: the model's memory of what was fed; after the end it may be kept and forked.
     """
 
-    def __init__(self, engine: Engine, plan: Plan, cancel: Event) -> None:
+    def __init__(self, engine: Engine, plan: Plan, control: Control) -> None:
         self.engine = engine
         self.backend = engine.backend
         self.plan = plan
-        self.cancel = cancel
+        self.control = control
         self.have = len(plan.shared) if plan.shared is not None else 0
         if plan.known is not None:
             self.have += 1
@@ -102,7 +111,7 @@ class Decoding:
         plan, ids = self.plan, self.plan.given.ids
         # 1. the longest state that still lets us see the distribution of the first new token
         with self.engine.turns:
-            self.state = self.engine.prefixes.take(ids, max(self.have, 1) - 1)
+            self.state = self.engine.prefixes.take(ids, max(self.have, 1) - 1, plan.applied.inner)
         if plan.known is not None:
             yield self._with_perplexity(plan.known)
         # 2. the given tokens, in chunks
@@ -110,18 +119,19 @@ class Decoding:
         for step, logits, rows in self._prefill(ids):  # noqa: B007 (the last ones are used below)
             if step is not None:
                 yield step
-            if self.cancel.is_set():
+            if self.control.cancelled:
                 yield "cancelled"
                 return
         # 3. one token at a time
-        draw = Draw(plan.sampler)
         end = len(ids) + plan.max_new_tokens
         finish: Finish = "length" if plan.max_new_tokens else "scored"
         t = len(ids)
         elapsed = 0.0
         while t < end and logits is not None:
             began = time.perf_counter()
-            chosen, sampled = draw.pick(logits[-1], self.state.ids)
+            chosen, sampled = pick(
+                plan.sampler, logits[-1], self.state.ids, t, plan.applied.processors
+            )
             step = self._measured(t, [chosen], logits[-1:], rows, False)
             elapsed += (time.perf_counter() - began) * 1e3
             done = self._stops(chosen, step.tokens.data)
@@ -130,7 +140,7 @@ class Decoding:
             if done is not None:
                 finish = done
                 break
-            if self.cancel.is_set():
+            if self.control.cancelled:
                 finish = "cancelled"
                 break
             if t >= end or t > self.engine.info.context:
@@ -154,7 +164,7 @@ class Decoding:
             first = self._blank()
             if first is not None:
                 yield first, torch.empty(0), None
-                if self.cancel.is_set():
+                if self.control.cancelled:
                     return
         while position < total:
             end = min(total, position + self._chunk(position))
@@ -205,7 +215,7 @@ class Decoding:
                 np.full((1, k), -1, dtype=np.int32), np.full((1, k), np.nan, dtype=np.float32)
             )
         columns = dict.fromkeys(names, nan)
-        if self.plan.sampler.changes:
+        if self.plan.changes:
             columns["logprob_sampled"] = nan
         return Step(
             0, self.plan.given.slice(0, 1), columns, alternatives, None, True,
@@ -231,6 +241,13 @@ class Decoding:
             columns, top_ids, top_logprobs = measure(logits, targets, self.plan.alternatives)
             packed = torch.stack(list(columns.values())).cpu().numpy()
         values: dict[str, F32] = dict(zip(columns, packed, strict=True))
+        bad = np.nonzero(np.isnan(values["logprob"]))[0]
+        if len(bad):
+            raise ModelError(
+                self.engine.info.path or self.engine.info.name,
+                f"its scores for token {start + int(bad[0])} are not numbers (NaN or infinite); "
+                "the weights are damaged, or the dtype is too narrow for them",
+            )
         values["perplexity"] = self._perplexity(start, values["surprisal"])
         alternatives = None
         if self.plan.alternatives:
@@ -274,7 +291,7 @@ class Decoding:
     def _timed(self, step: Step, elapsed: float, sampled: float) -> Step:
         n = len(step.tokens)
         extra = {"time_ms": np.full(n, elapsed, dtype=np.float32)}
-        if self.plan.sampler.changes:
+        if self.plan.changes:
             extra["logprob_sampled"] = np.full(n, sampled, dtype=np.float32)
         return Step(
             step.start, step.tokens, {**step.columns, **extra}, step.alternatives,
