@@ -24,7 +24,7 @@ def survivors(
 ) -> np.ndarray:
     """q float64 (V,) by transformers' own processors; 0 where cut."""
     # shifted like ours: the softmax is the same, and so is every rounding
-    want = TemperatureLogitsWarper(temperature)(None, (z - z.max())[None].double())
+    want = TemperatureLogitsWarper(temperature)(None, (z.double() - z.max())[None])
     if top_k:
         want = TopKLogitsWarper(top_k)(None, want)
     if top_p < 1.0:

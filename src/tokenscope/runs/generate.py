@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from tokenscope.backends.protocol import chat, infill
 from tokenscope.decode.appliers import prepared
 from tokenscope.decode.engine import Engine, Plan
 from tokenscope.decode.limits import room
 from tokenscope.decode.step import Step
 from tokenscope.errors import AbilityError, InputError
+from tokenscope.metrics.measure import metric_names
 from tokenscope.metrics.series import RunningPerplexity
-from tokenscope.metrics.step import METRICS
 from tokenscope.runs.run import Run
 from tokenscope.runs.settings import Settings
 from tokenscope.trace.columns import Column
@@ -46,11 +47,11 @@ def generate(
     if messages is not None:
         if suffix is not None:
             raise InputError("suffix", "an infill takes a prompt, not messages")
-        form, given = "chat", backend.encode_chat(messages)
+        form, given = "chat", chat(backend).encode_chat(messages)
     elif suffix is not None:
-        form, given = "infill", backend.encode_infill(prompt or "", suffix)
+        form, given = "infill", infill(backend).encode_infill(prompt or "", suffix)
     else:
-        form, given = "plain", backend.encode(prompt or "")
+        form, given = "plain", engine.vocabulary.encode(prompt or "")
     asked = Request(
         prompt, suffix, None if messages is None else tuple(dict(m) for m in messages),
         _template(engine) if form == "chat" else "", _start_token(given) if prompt else "",
@@ -72,16 +73,15 @@ def fork(
     """
     if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= len(trace):
         raise InputError("at", f"must be a token index in 0..{len(trace)}")
-    backend = engine.backend
     if trace.origin.tokenizer_digest not in ("", engine.info.tokenizer_digest):
         raise InputError("trace", "was made with another tokenizer")
-    shared = trace.cut(at)
+    shared, words = trace.cut(at), engine.vocabulary
     if isinstance(token, str):
-        forced = backend.encode(token, bos=False) if token else Tokens.of([], [])
+        forced = words.encode(token, bos=False) if token else Tokens.of([], [])
     else:
         ids = [token] if isinstance(token, int) else list(token)
-        labels = {n: s for n, s in enumerate(map(backend.label, ids)) if s is not None}
-        forced = Tokens.of(ids, [backend.piece(i) for i in ids], labels)
+        labels = {n: s for n, s in enumerate(map(words.label, ids)) if s is not None}
+        forced = Tokens.of(ids, [words.piece(i) for i in ids], labels)
     given = shared.tokens.joined(forced)
     history = trace.origin.cut(at)
     if len(forced):
@@ -91,7 +91,7 @@ def fork(
     usable = shared if at > 0 and _same_numbers(engine, trace, settings) else None
     known = None
     if usable is not None and len(forced) == 1:
-        known = _offered(trace, at, forced, settings)
+        known = _offered(engine, trace, at, forced, settings)
     return begin(
         engine, given, trace.origin.form, settings, language=trace.language,
         n_prompt=min(trace.n_prompt, at) if at >= trace.n_prompt else len(given),
@@ -101,7 +101,7 @@ def fork(
 
 def score(engine: Engine, text: str, *, language: str = "", alternatives: int = 10) -> Run:
     """Teacher forcing: every column for a text that someone else wrote, from one prefill."""
-    given = engine.backend.encode(text)
+    given = engine.vocabulary.encode(text)
     settings = Settings(max_new_tokens=0, alternatives=alternatives, attention="none")
     asked = Request(prompt=text, start_token=_start_token(given))
     return begin(engine, given, "score", settings, language=language, request=asked)
@@ -132,14 +132,13 @@ def begin(
     wanted = room(info, len(given), settings.max_new_tokens, settings.attention)
     shared = parent
     if shared is None:
-        k = min(settings.alternatives, info.vocab)
+        k = min(settings.alternatives, info.vocab or settings.alternatives)
         shared = engine.prefixes.measured(given.ids, k, applied.inner)
     if shared is not None:
         shared = _rebased(shared, n_prompt, form == "score", settings, parent is not None)
     stops = frozenset() if form == "score" else engine.backend.stop_ids
     if form == "infill":
-        more = getattr(engine.backend, "infill_stops", None)
-        stops = stops | more() if more is not None else stops
+        stops = stops | infill(engine.backend).infill_stops()
     sampler = settings.sampler()
     plan = Plan(
         given, n_prompt, wanted, sampler, stops, tuple(s.encode() for s in settings.stop),
@@ -161,7 +160,7 @@ def begin(
 def _recordable(engine: Engine, settings: Settings) -> Settings:
     if settings.attention == "none" or engine.abilities.attention:
         return settings
-    if not engine.abilities.logits or not engine.info.attention_layers:
+    if not engine.info.attention_layers:
         return replace(settings, attention="none")
     raise AbilityError("this backend cannot record attention; ask for attention='none'")
 
@@ -175,7 +174,9 @@ def _template(engine: Engine) -> str:
     return hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else ""
 
 
-def _offered(trace: Trace, at: int, forced: Tokens, settings: Settings) -> Step | None:
+def _offered(
+    engine: Engine, trace: Trace, at: int, forced: Tokens, settings: Settings
+) -> Step | None:
     """Token ``at`` of a branch, measured from what its parent kept; None where that is not enough.
 
     The distribution is the parent's, so its own figures stand; those of the token follow from its
@@ -205,7 +206,7 @@ def _offered(trace: Trace, at: int, forced: Tokens, settings: Settings) -> Step 
         "time_ms": 0.0,
     }
     columns |= {n: np.array([v], dtype=np.float32) for n, v in own.items()}
-    if not set(METRICS.names()) <= set(columns):
+    if not set(metric_names(engine.abilities.scores)) <= set(columns):
         return None
     return Step(at, forced, columns, held.slice(at, at + 1), attention, False)
 
@@ -214,10 +215,10 @@ def _same_numbers(engine: Engine, trace: Trace, settings: Settings) -> bool:
     """Whether the measurements of a trace may stand in a new one beside fresh ones."""
     if trace.origin.model_digest not in ("", engine.info.model_digest):
         return False
-    if not set(METRICS.names()) <= set(trace.columns):
+    if not set(metric_names(engine.abilities.scores)) <= set(trace.columns):
         return False
     k = trace.alternatives.k if trace.alternatives is not None else 0
-    return k == min(settings.alternatives, engine.info.vocab)
+    return k == min(settings.alternatives, engine.info.vocab or settings.alternatives)
 
 
 def _rebased(
