@@ -12,9 +12,9 @@ import torch
 from tests.explain.conftest import IDS
 from tests.explain.test_internals import double
 from tokenscope.backends.hf.internals import Internals
+from tokenscope.control import Cancelled, Control
 from tokenscope.errors import CapacityError, InputError, ModelError
 from tokenscope.explain import lens_grid as grids
-from tokenscope.explain.control import Cancelled, Control
 from tokenscope.explain.lens import logit_lens
 from tokenscope.explain.lens_grid import lens_grid, next_logprobs
 from tokenscope.explain.target import Target, ask

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenscope.backends.hf.internals import Internals
+from tokenscope.control import QUIET, Control
 from tokenscope.errors import InputError
 from tokenscope.explain.cells import within
-from tokenscope.explain.control import QUIET, Control
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.memory import LIMIT
 
@@ -41,9 +41,10 @@ class LensGrid:
 
 
 def unembed(internals: Internals, h: Tensor) -> Tensor:
-    """W_U Norm(h), scaled and capped as the model does: (..., d) -> (..., V) float32."""
+    """W_U Norm(h), scaled and capped as the model does: (..., d) -> (..., V), at least float32."""
     anatomy = internals.anatomy
-    logits: Tensor = anatomy.head(anatomy.norm(h)).float() * anatomy.logit_scale
+    logits: Tensor = anatomy.head(anatomy.norm(h))
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * anatomy.logit_scale
     if anatomy.softcap:
         logits = torch.tanh(logits / anatomy.softcap) * anatomy.softcap
     return logits

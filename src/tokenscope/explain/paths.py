@@ -17,9 +17,9 @@ from torch import Tensor
 
 from tokenscope.backends.hf.internals import Internals
 from tokenscope.backends.hf.sites import Kind, Site, Write, record, span
+from tokenscope.control import QUIET, Control
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.explain.cells import Cell, recorded_bytes, run_cells, within
-from tokenscope.explain.control import QUIET, Control
 from tokenscope.explain.memory import LIMIT
 from tokenscope.explain.references import Effect, How, Reference, Replacing
 from tokenscope.explain.target import Asked

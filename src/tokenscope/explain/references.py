@@ -18,9 +18,9 @@ from torch import Tensor
 
 from tokenscope.backends.hf.internals import Internals
 from tokenscope.backends.hf.sites import Kind, Site, has, record, width
+from tokenscope.control import QUIET, Control
 from tokenscope.errors import InputError
 from tokenscope.explain.cells import Cell, Cost, cost, recorded_bytes, run_cells, within
-from tokenscope.explain.control import QUIET, Control
 from tokenscope.explain.intervals import Interval, interval
 from tokenscope.explain.memory import LIMIT
 from tokenscope.explain.target import Asked

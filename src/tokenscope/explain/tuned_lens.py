@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tokenscope.backends.hf.internals import Internals
+from tokenscope.control import QUIET, Control
 from tokenscope.errors import InputError, ModelError
 from tokenscope.explain.cells import within
-from tokenscope.explain.control import QUIET, Control
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.lens_grid import chunks, streams, unembed
 from tokenscope.explain.memory import LIMIT
