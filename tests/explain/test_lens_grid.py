@@ -30,13 +30,13 @@ def test_every_cell_equals_transformers_hidden_states(
         model.set_attn_implementation("eager")
         with torch.no_grad():
             out = model(torch.tensor([IDS]), output_hidden_states=True, use_cache=False)
-            final = torch.log_softmax(out.logits[0].float(), -1)
+            final = torch.log_softmax(out.logits[0], -1)
             # transformers' last hidden state is behind the final norm: the others stand before it
             h = torch.stack([x[0] for x in out.hidden_states[:-1]])
             logits = internals.anatomy.head(internals.anatomy.norm(h))
             cap = internals.anatomy.softcap
             logits = torch.tanh(logits / cap) * cap if cap else logits
-            logp = torch.log_softmax(logits * 1.0, -1)
+            logp = torch.log_softmax(logits, -1)
         for t in range(1, len(IDS)):
             assert abs(made.logprob[-1, t] - float(final[t - 1, IDS[t]])) <= 2e-6
             assert made.rank[-1, t] == 1 + int((final[t - 1] > final[t - 1, IDS[t]]).sum())
