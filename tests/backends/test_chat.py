@@ -60,4 +60,4 @@ def test_content_cannot_bring_special_tokens(chatty: Model) -> None:
 )  # fmt: skip
 def test_hostile_and_broken_templates(template: str, cause: str) -> None:
     with pytest.raises(ModelError, match=cause):
-        render(template, USER, {}, [], seconds=3)
+        render(template, USER, {}, lambda _: None, seconds=3)

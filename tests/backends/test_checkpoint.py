@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.families import make
-from tokenscope.backends.hf.checkpoint import MAX_HEADER, inspect
+from tokenscope.backends.hf.checkpoint import inspect
+from tokenscope.backends.hf.headers import MAX_HEADER
 from tokenscope.backends.hf.load import load, resolve
 from tokenscope.errors import InputError, ModelError
 
@@ -64,11 +65,13 @@ def encoder_decoder(folder: Path) -> None:
 
 
 def escaping_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     index = {"weight_map": {"w": "../outside.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def missing_shard(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     index = {"weight_map": {"w": "model-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
@@ -92,7 +95,7 @@ def unknown_architecture(folder: Path) -> None:
         (no_config, r"config\.json.*missing"), (broken_config, "no JSON"),
         (encoder_decoder, "encoder-decoder"), (escaping_index, "outside the folder"),
         (missing_shard, "missing"), (no_tokenizer, r"tokenizer\.json.*missing"),
-        (unknown_architecture, "cannot be loaded"),
+        (unknown_architecture, "model_type: 'nonesuch' is an architecture"),
     ],
 )  # fmt: skip
 def test_damage_is_named(folder: Path, damage: Callable[[Path], None], cause: str) -> None:

@@ -29,19 +29,24 @@ def byte_of_char() -> dict[str, int]:
 
 
 class Vocabulary:
-    """A tokenizer with exact bytes. ``specials``: id -> literal of every special token."""
+    """A tokenizer with exact bytes. ``specials``: id -> literal of every special token.
+
+    ``marks``: ids that count as special whatever the tokenizer says of them (infill marks, and
+    what it puts before a text).
+    """
 
     def __init__(self, tokenizer: Tokenizer, marks: Sequence[int] = ()) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._plain = copy.deepcopy(tokenizer)
         # Text from outside never turns into control tokens: a literal "<|endoftext|>" in a prompt
         # is encoded as the ordinary characters that it is.
         self._plain.encode_special_tokens = True
-        self._plain.no_truncation()
-        self._plain.no_padding()
         added = tokenizer.get_added_tokens_decoder()
         self.specials: dict[int, str] = {i: t.content for i, t in added.items() if t.special}
-        self.specials |= {i: added[i].content for i in marks if i in added}
+        named = {i: tokenizer.id_to_token(i) for i in marks}
+        self.specials |= {i: str(token) for i, token in named.items() if token is not None}
         self._added = {i: t.content.encode() for i, t in added.items() if i not in self.specials}
         config = json.loads(tokenizer.to_str())
         self._byte_level = "ByteLevel" in json.dumps(
@@ -109,6 +114,18 @@ class Vocabulary:
         ids = list(encoding.ids)
         labels = {n: self.specials[i] for n, i in enumerate(ids) if i in self.specials}
         return Tokens.of(ids, [self.piece(i) for i in ids], labels)
+
+    def special_in(self, text: str) -> str | None:
+        """The literal of a special token that ``text`` would bring into a rendered chat, or None.
+
+        Asked of the tokenizer itself, so that forms which become a literal only after its
+        normalisation (full-width brackets, say) are found too.
+        """
+        held = next((s for s in self.specials.values() if s and s in text), None)
+        if held is not None:
+            return held
+        ids = self._guarded(lambda: self._tokenizer.encode(text, add_special_tokens=False)).ids
+        return next((self.specials[i] for i in ids if i in self.specials), None)
 
     @staticmethod
     def _guarded(call: Callable[[], Any]) -> Any:
