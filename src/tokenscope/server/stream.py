@@ -82,6 +82,7 @@ class Writer:
             self._keep(Part(
                 0, shared.tokens, values, shared.alternatives, shared.attention,
                 shared.n_prompt == len(shared),
+                {n: c.quality for n, c in shared.columns.items()},
             ))  # fmt: skip
         for step in self._run:
             if len(step.tokens):
