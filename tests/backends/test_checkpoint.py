@@ -123,6 +123,31 @@ def test_links_must_stay_inside_the_root(folder: Path, tmp_path: Path) -> None:
         load(inner, root=root)
 
 
+def test_links_that_leave_the_folder_need_a_word(folder: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "model.safetensors"):
+        file = folder / name
+        file.rename(tmp_path / name)
+        file.symlink_to(tmp_path / name)
+        with pytest.raises(ModelError, match=rf"{name}.*link that leaves.*--allow-links"):
+            inspect(folder)
+        assert inspect(folder, allow_links=True).values > 0
+        file.unlink()
+        (tmp_path / name).rename(file)
+    (folder / "again.json").symlink_to("config.json")  # a link that stays inside is fine
+    assert inspect(folder).values > 0
+
+
+def test_a_snapshot_of_the_hub_cache_links_to_its_own_blobs(folder: Path, tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "models--a--b/blobs", tmp_path / "models--a--b/snapshots/1"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for n, file in enumerate(sorted(folder.iterdir())):
+        file.rename(blobs / str(n))
+        (snapshot / file.name).symlink_to(f"../../blobs/{n}")
+    assert inspect(snapshot, root=tmp_path).values > 0
+    assert inspect(snapshot).values > 0
+
+
 def test_addresses_that_are_nothing(tmp_path: Path) -> None:
     for address in ("/no/such/folder", "./nope", "a b c", str(tmp_path / "x")):
         with pytest.raises(ModelError, match="does not exist"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenscope.backends.hf.load import load as load_backend
+from tokenscope.backends.hf.tokenizer import StartToken
 from tokenscope.decode.engine import AttentionForm, Engine
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
@@ -93,12 +94,24 @@ def load(
     device: str | None = None,
     allow_network: bool = False,
     root: str | Path | None = None,
+    start_token: StartToken = "auto",
+    allow_links: bool = False,
 ) -> Model:
     """Load a model: the bundled one, a folder in Hugging Face format, or a hub id.
 
-    The network is not used unless ``allow_network``. Raises ModelError, InputError, CapacityError.
+    The network is not used unless ``allow_network``. ``start_token``: whether plain prompts begin
+    with one (``auto``: as the model's own tokenizer does). ``allow_links``: the folder's files may
+    be links that leave it. Raises ModelError, InputError, CapacityError.
     """
     folder = Path(root) if root is not None else None
     return Model(
-        load_backend(address, dtype=dtype, device=device, allow_network=allow_network, root=folder)
+        load_backend(
+            address,
+            dtype=dtype,
+            device=device,
+            allow_network=allow_network,
+            root=folder,
+            start_token=start_token,
+            allow_links=allow_links,
+        )
     )
