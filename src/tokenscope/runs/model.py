@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenscope.backends.hf.load import load as load_backend
-from tokenscope.backends.hf.tokenizer import StartToken
+from tokenscope.backends.open import Options, StartToken, open_backend
 from tokenscope.decode.engine import AttentionForm, Engine
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
@@ -104,14 +103,5 @@ def load(
     be links that leave it. Raises ModelError, InputError, CapacityError.
     """
     folder = Path(root) if root is not None else None
-    return Model(
-        load_backend(
-            address,
-            dtype=dtype,
-            device=device,
-            allow_network=allow_network,
-            root=folder,
-            start_token=start_token,
-            allow_links=allow_links,
-        )
-    )
+    options = Options(dtype, device, allow_network, folder, start_token, allow_links)
+    return Model(open_backend(address, options))

@@ -17,15 +17,15 @@ from tokenscope.backends.hf.backend import TransformersBackend
 from tokenscope.backends.hf.checkpoint import Checkpoint, digest, inspect
 from tokenscope.backends.hf.infill import find_marks
 from tokenscope.backends.hf.probe import probe
-from tokenscope.backends.hf.tokenizer import Opened, StartToken, choose_start, open_tokenizer
+from tokenscope.backends.hf.tokenizer import Opened, choose_start, open_tokenizer
 from tokenscope.backends.hf.vocabulary import Vocabulary
 from tokenscope.backends.hf.weights import load_weights
+from tokenscope.backends.open import StartToken
 from tokenscope.backends.protocol import Abilities, ModelInfo
 from tokenscope.errors import AbilityError, CapacityError, InputError, ModelError
 
 BUNDLED = Path(__file__).resolve().parents[2] / "models" / "bundled"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-UNKNOWN_CONTEXT = 1 << 17
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
@@ -189,14 +189,14 @@ def _fits(checkpoint: Checkpoint, kind: torch.dtype, device: torch.device) -> No
         )
 
 
-def _context(config: Any, notes: list[str]) -> int:
+def _context(config: Any, notes: list[str]) -> int | None:
     """The longest input that the model was made for, as its config says."""
     for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"):
         value = getattr(config, name, None)
         if isinstance(value, int) and value > 0:
             return value
-    notes.append(f"the config gives no longest input: {UNKNOWN_CONTEXT} tokens are taken")
-    return UNKNOWN_CONTEXT
+    notes.append("the config gives no longest input: none is enforced")
+    return None
 
 
 def _stops(model: Any, opened: Opened, rows: int) -> frozenset[int]:

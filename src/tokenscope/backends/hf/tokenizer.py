@@ -10,16 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from tokenizers import Tokenizer
 
 from tokenscope.backends.hf import guarded
 from tokenscope.backends.hf.checkpoint import digest, read_json
 from tokenscope.backends.hf.claims import brief
+from tokenscope.backends.open import StartToken
 from tokenscope.errors import InputError, ModelError
 
-StartToken = Literal["auto", "always", "never"]
 NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 MAX_TOKENIZER = 48 << 20
 MAX_SETTINGS = 8 << 20

@@ -52,9 +52,11 @@ class Vocabulary:
         self._byte_level = "ByteLevel" in json.dumps(
             [config.get("decoder"), config.get("pre_tokenizer")]
         )
-        self.size = tokenizer.get_vocab_size(with_added_tokens=True)
+        table = tokenizer.get_vocab()
+        # One past the last id: a vocabulary may have holes, so this is not the number of tokens.
+        self.size = max(table.values(), default=-1) + 1
         self._pieces: dict[int, bytes] = {}
-        self.longest = max((len(t.encode()) for t in tokenizer.get_vocab()), default=1)
+        self.longest = max((len(t.encode()) for t in table), default=1)
 
     def id_of(self, token: str) -> int | None:
         """The id of a token by its literal, or None."""
@@ -62,8 +64,15 @@ class Vocabulary:
         return found
 
     def label(self, token_id: int) -> str | None:
-        """The literal of a special id; None for an ordinary one."""
-        return self.specials.get(token_id)
+        """The literal of a special id; None for an ordinary one. A hole is called unused."""
+        found = self.specials.get(token_id)
+        if found is None and self._hole(token_id):
+            return f"<unused {token_id}>"
+        return found
+
+    def _hole(self, token_id: int) -> bool:
+        inside = 0 <= token_id < self.size
+        return inside and self._tokenizer.id_to_token(token_id) is None
 
     def piece(self, token_id: int) -> bytes:
         """The bytes of an id inside a text; b"" for special ids. Raises InputError if unknown."""
@@ -77,7 +86,9 @@ class Vocabulary:
             return b""
         if token_id in self._added:
             return self._added[token_id]
-        token = self._tokenizer.id_to_token(token_id) if token_id >= 0 else None
+        token = self._tokenizer.id_to_token(token_id) if 0 <= token_id < self.size else None
+        if token is None and 0 <= token_id < self.size:
+            return b""
         if token is None:
             raise InputError("token id", f"{token_id} is not in the vocabulary of {self.size}")
         if self._byte_level:
