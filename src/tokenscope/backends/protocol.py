@@ -222,6 +222,14 @@ class Stepper(Protocol):
         """``extend_many`` of one."""
         ...
 
+    def back(self, state: Any, count: int) -> None:
+        """Take the last ``count`` ids of the last feed out of ``state`` again, in place.
+
+        For proposals that were not believed: between that feed and this call nobody may have
+        forked the state. Raises AbilityError where ``fork`` cannot go back.
+        """
+        ...
+
     def fork(self, state: Any, length: int) -> Any:
         """A state of its own that has seen the first ``length`` ids of ``state``.
 

@@ -208,6 +208,14 @@ class TransformersBackend:
             scores = Full(out.logits[0, n - wanted :].float()) if wanted else None
             return Extension(scores, attention)
 
+    def back(self, state: CacheState, count: int) -> None:
+        """The state without the last ``count`` ids of its last feed."""
+        if not state.plain:
+            raise AbilityError("this model's memory cannot go back; only a kept state can fork")
+        for layer in state.cache.layers:
+            layer.back(count)
+        del state.ids[len(state.ids) - count :]
+
     def fork(self, state: CacheState, length: int) -> CacheState:
         """A state of its own over the first ``length`` ids; ``crop`` shares, ``copy`` copies."""
         if not 0 <= length <= len(state.ids):

@@ -70,6 +70,14 @@ class GrowingLayer(DynamicLayer):
         self.block = Block(fresh[0], fresh[1], self.length)
         return self.block
 
+    def back(self, count: int) -> None:
+        """Forget the last ``count`` rows of the last update; nobody else has seen them."""
+        assert self.block is not None
+        self.length -= count
+        self.block.filled = self.length
+        self.keys = self.block.keys[:, :, : self.length]
+        self.values = self.block.values[:, :, : self.length]
+
     def get_seq_length(self) -> int:
         """How many tokens this layer has seen."""
         return self.length
