@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenscope.backends.open import Options, StartToken, open_backend
 from tokenscope.decode.engine import AttentionForm, Engine
+from tokenscope.decode.rounding import column_errors
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
 from tokenscope.trace.record import Trace
@@ -104,4 +106,6 @@ def load(
     """
     folder = Path(root) if root is not None else None
     options = Options(dtype, device, allow_network, folder, start_token, allow_links)
-    return Model(open_backend(address, options))
+    backend = open_backend(address, options)
+    backend.info = replace(backend.info, errors=column_errors(backend))
+    return Model(backend)
