@@ -104,12 +104,14 @@ class FaultyConnection:
 def injected(fault: Fault) -> Iterator[None]:
     """Let the calls of the store go through the fault."""
     connect = database.connect
+    tokens, journal.GROUP_TOKENS = journal.GROUP_TOKENS, 4  # many syncs
     disk.os = FaultyOs(fault)  # type: ignore[attr-defined]
     database.connect = lambda *a: FaultyConnection(connect(*a), fault)  # type: ignore
     try:
         yield
     finally:
         disk.os, database.connect = os, connect  # type: ignore[attr-defined]
+        journal.GROUP_TOKENS = tokens
 
 
 def part(start: int, text: str) -> Part:
@@ -240,7 +242,6 @@ def faulted(folder: Path, fault: Fault) -> Told:
 
 def all_faults(folder: Path, step: int, first: int = 0) -> dict[str, Any]:
     """One fault after another."""
-    journal.GROUP_TOKENS = 4  # many syncs
     counting = Fault(-1, KINDS[0])
     with injected(counting):
         store = Store(folder / "count", None)
