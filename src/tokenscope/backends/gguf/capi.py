@@ -9,6 +9,7 @@ shifted field is found before a model is loaded. Runs in the worker process only
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def open_library() -> tuple[Any, Any]:
     return ffi, lib
 
 
-def _canary(params: Any, wanted: dict[str, float]) -> None:
+def _canary(params: Any, wanted: Mapping[str, float]) -> None:
     for name, value in wanted.items():
         held = getattr(params, name)
         if not math.isclose(float(held), float(value)):

@@ -32,7 +32,7 @@ class Worker:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._said: IO[bytes] = tempfile.TemporaryFile()
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         source = str(Path(tokenscope.__file__).parents[1])
         known = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(

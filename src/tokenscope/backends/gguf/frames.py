@@ -32,7 +32,7 @@ def send(
     pipe.write(FRAME.pack(len(text), sum(a.nbytes for a in solid) + len(raw)))
     pipe.write(text)
     for a in solid:
-        pipe.write(memoryview(a).cast("B") if a.size else b"")
+        pipe.write(a.tobytes())
     pipe.write(raw)
     pipe.flush()
 
