@@ -12,9 +12,9 @@ import numpy as np
 from tokenscope.backends.hf.attention_probe import Edge
 from tokenscope.backends.hf.internals import HeadPatch, Internals, MlpPatch, Patch
 from tokenscope.backends.protocol import internals
+from tokenscope.control import QUIET, Cancelled, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import InputError
-from tokenscope.explain.control import QUIET, Cancelled, Control
 from tokenscope.explain.explanation import Explanation, Table
 from tokenscope.explain.methods import METHODS
 from tokenscope.explain.perturb import ablate, occlude

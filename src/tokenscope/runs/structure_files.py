@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tokenscope.code.detect import detect, language_of_file
+from tokenscope.code.aliases import language_of_file
+from tokenscope.code.detect import detect
 from tokenscope.code.views import rolled
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import CapacityError, InputError, TokenScopeError
