@@ -50,15 +50,14 @@ def receive(pipe: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]], bytes]:
         count = int(np.prod(shape, dtype=np.int64))
         arrays.append(np.frombuffer(body, dtype, count, at).reshape(shape))
         at += count * dtype.itemsize
-    return head, arrays, body[at : at + head["raw"]]
+    return head, arrays, bytes(body[at : at + head["raw"]])
 
 
-def _exactly(pipe: BinaryIO, size: int) -> bytes:
-    parts: list[bytes] = []
-    while size:
-        part = pipe.read(min(size, 1 << 24))
+def _exactly(pipe: BinaryIO, size: int) -> bytearray:
+    out = bytearray()  # writable, so that arrays over it are too
+    while len(out) < size:
+        part = pipe.read(min(size - len(out), 1 << 24))
         if not part:
             raise EOFError
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+        out += part
+    return out
