@@ -14,7 +14,6 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import tokenscope
 from tokenscope.backends.gguf import frames
 from tokenscope.errors import (
     CapacityError,
@@ -33,7 +32,7 @@ class Worker:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
-        source = str(Path(tokenscope.__file__).parents[1])
+        source = str(Path(__file__).parents[3])
         known = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tokenscope.backends.gguf.worker"],
