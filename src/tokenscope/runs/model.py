@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenscope.backends.open import Options, StartToken, open_backend
 from tokenscope.decode.engine import AttentionForm, Engine
+from tokenscope.decode.rounding import column_errors
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
+from tokenscope.runs.windows import score
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -76,8 +79,9 @@ class Model(Engine):
         return runs.fork(self, trace, at, token, Settings(**settings)).result()
 
     def score(self, text: str, *, language: str = "", alternatives: int = 10) -> Trace:
-        """Every column for a text that someone else wrote (teacher forcing, one prefill)."""
-        return runs.score(self, text, language=language, alternatives=alternatives).result()
+        """Every column for a text that someone else wrote (teacher forcing); a text that does not
+        fit the context is scored in windows, see ``tokenscope.runs.windows``."""
+        return score(self, text, language=language, alternatives=alternatives).result()
 
     def explain(self, trace: Trace, at: int, **options: Any) -> Explanation:
         """Why token ``at`` rather than another; see ``tokenscope.runs.explain.explain``."""
@@ -153,4 +157,6 @@ def load(
     """
     folder = Path(root) if root is not None else None
     options = Options(dtype, device, allow_network, folder, start_token, allow_links)
-    return Model(open_backend(address, options))
+    backend = open_backend(address, options)
+    backend.info = replace(backend.info, errors=column_errors(backend))
+    return Model(backend)
