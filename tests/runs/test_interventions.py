@@ -42,7 +42,7 @@ def test_a_patch_map(bundled: Model) -> None:
     noised = bundled.patch_map(
         CLEAN, CORRUPT, token="i", contrast="k", noising=True, parts=["heads"]
     )
-    assert noised.map.clean == pytest.approx(made.map.clean) and noised.columns[1] == " i"
+    assert noised.map.clean == pytest.approx(made.map.clean) and " i" in noised.columns
     with pytest.raises(InputError, match="align"):
         bundled.patch_map(CLEAN, "x" + CORRUPT)
     with pytest.raises(InputError, match="corrupt: must be a text"):
@@ -52,12 +52,13 @@ def test_a_patch_map(bundled: Model) -> None:
 def test_a_causal_trace(bundled: Model) -> None:
     made = bundled.causal_trace(CLEAN, " i", token="i", contrast="k", draws=3, parts=["residual"])
     document = whole(made)
-    assert len(document["corrupt"]) == 3 and document["subject"] == [1]
+    [at] = document["subject"]
+    assert len(document["corrupt"]) == 3 and made.columns[at] == " i"
     frame = made.to_pandas()
     assert (
         (frame["low"] <= frame["effect"] + 1e-9) & (frame["effect"] <= frame["high"] + 1e-9)
     ).all()
-    assert made.effect("residual")[0, 1] == pytest.approx(1, abs=1e-3)
+    assert made.effect("residual")[0, at] == pytest.approx(1, abs=1e-3)
     with pytest.raises(InputError, match="subject"):
         bundled.causal_trace(CLEAN, "absent")
 
