@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tokenscope import __version__, disk
+from tokenscope import disk
 from tokenscope.errors import InputError, StoreGone
 from tokenscope.store import journal
 from tokenscope.store.database import FILE, connect, failure
@@ -63,7 +63,7 @@ def backup(folder: Path, target: Path) -> Saved:
             for node in branches:
                 if (found := _branch(tar, folder / "traces", node)) is not None:
                     digests |= found
-            about = {"tokenscope": __version__, "schema": len(STEPS), "files": digests}
+            about = {"schema": len(STEPS), "files": digests}
             data = json.dumps(about).encode()
             tar.addfile(_entry(LIST, len(data)), io.BytesIO(data))
         with open(whole, "rb") as made:
