@@ -223,10 +223,9 @@ class Stepper(Protocol):
         ...
 
     def back(self, state: Any, count: int) -> None:
-        """Take the last ``count`` ids of the last feed out of ``state`` again, in place.
+        """Take the last ``count`` ids out of ``state`` again, in place; forks keep what they saw.
 
-        For proposals that were not believed: between that feed and this call nobody may have
-        forked the state. Raises AbilityError where ``fork`` cannot go back.
+        For proposals that were not believed. Raises AbilityError where ``fork`` cannot go back.
         """
         ...
 

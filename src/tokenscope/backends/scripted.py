@@ -163,6 +163,8 @@ class ScriptedBackend:
 
     def back(self, state: ScriptedState, count: int) -> None:
         """The state without its last ``count`` ids."""
+        if not 0 <= count <= len(state.ids):
+            raise InputError("count", f"must lie in 0..{len(state.ids)}")
         if self.abilities.fork != "crop":
             raise AbilityError("this backend cannot go back")
         del state.ids[len(state.ids) - count :]
