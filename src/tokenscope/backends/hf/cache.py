@@ -119,14 +119,6 @@ class GrowingLayer(DynamicLayer):
         self.parts.append((made, kept))
         return made, kept
 
-    def back(self, count: int) -> None:
-        """Forget the last ``count`` rows of the last update; nobody else has seen them."""
-        assert self.block is not None
-        self.length -= count
-        self.block.filled = self.length
-        self.keys = self.block.keys[:, :, : self.length]
-        self.values = self.block.values[:, :, : self.length]
-
     def get_seq_length(self) -> int:
         """How many tokens this layer has seen."""
         return self.length
