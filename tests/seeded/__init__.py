@@ -13,8 +13,10 @@ from __future__ import annotations
 from tests.seeded.decoding import DECODING
 from tests.seeded.defect import Defect
 from tests.seeded.numbers import NUMBERS
+from tests.seeded.reasons import REASONS
+from tests.seeded.storing import STORING
 from tests.seeded.structure import STRUCTURE
 
-DEFECTS: tuple[Defect, ...] = (*NUMBERS, *DECODING, *STRUCTURE)
+DEFECTS: tuple[Defect, ...] = (*NUMBERS, *DECODING, *STRUCTURE, *REASONS, *STORING)
 
 __all__ = ["DEFECTS", "Defect"]

@@ -25,11 +25,6 @@ DECODING = (
         "top-p drops the most likely tokens", _SAMPLING,
     ),
     Defect(
-        "min-p-absolute", "decode/sampling.py",
-        "sampler.min_p * p.max()", "sampler.min_p",
-        "min-p is not scaled by the most likely token", _SAMPLING,
-    ),
-    Defect(
         "penalty-rewards-negatives", "decode/sampling.py",
         "torch.where(values > 0, values / penalty, values * penalty)", "values / penalty",
         "the repetition penalty favours seen tokens with negative logits", _SAMPLING,
@@ -59,5 +54,25 @@ DECODING = (
         "perplexity-per-window", "runs/windows.py",
         "columns[\"perplexity\"] = self._perplexity.add(columns[\"surprisal\"])", "pass",
         "the running perplexity starts again in every window", ("tests/runs/test_windows.py",),
+    ),
+    Defect(
+        "scores-of-the-token-itself", "decode/machine.py",
+        "scores.cut(0, upto - start), ids, plan.alternatives",
+        "scores.cut(int(last), upto - start + int(last)), ids, plan.alternatives",
+        "a prompt token is measured by the distribution that follows it",
+        ("tests/decode/test_engine.py::test_score_covers_everything",
+         "tests/decode/test_engine.py::test_long_prompts_go_in_chunks"),
+    ),
+    Defect(
+        "stop-within-one-token", "decode/machine.py",
+        "del self._tail[: max(0, len(self._tail) - longest + 1)]", "self._tail.clear()",
+        "a stop string that is spread over two tokens is overlooked",
+        ("tests/decode/test_engine.py::test_ends",),
+    ),
+    Defect(
+        "old-draws-in-a-new-prompt", "runs/generate.py",
+        'if branch or n != "logprob_sampled"', "if True",
+        "logprob_sampled of an old run stands in a new prompt",
+        ("tests/decode/test_truths.py::test_a_prompt_that_was_once_drawn_has_no_sampled_logprob",),
     ),
 )  # fmt: skip

@@ -28,11 +28,6 @@ NUMBERS = (
         "the margin is a difference of logprobs", _FORMULAS,
     ),
     Defect(
-        "ratio-to-second", "metrics/step.py",
-        "d.target_logp - d.top2[:, 0]", "d.target_logp - d.top2[:, -1]",
-        "p is set against the second most likely token", _FORMULAS,
-    ),
-    Defect(
         "ties-in-any-order", "metrics/step.py",
         "for row in tied.nonzero()[:, 0].tolist():", "for row in []:",
         "equal alternatives come in whatever order topk gives", ("tests/metrics/test_measure.py",),

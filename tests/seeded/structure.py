@@ -53,13 +53,6 @@ STRUCTURE = (
         "a missing indented body can go on for ever", _VIABLE,
     ),
     Defect(
-        "late-message-believed", "code/prefix_python.py",
-        'return error is None or "incomplete input" in str(error.msg)',
-        'return error is None or "incomplete" in str(error.msg) or "EOF" in str(error.msg)',
-        "what the second pass of the parser says is taken for the first's: a token too late",
-        _VIABLE,
-    ),
-    Defect(
         "unknown-counts-as-viable", "code/viable.py",
         "(judged.verdicts == VIABLE) & np.isfinite(p)", "(judged.verdicts != NOT) & np.isfinite(p)",
         "the viable mass is no lower bound any more", _VIABLE,
