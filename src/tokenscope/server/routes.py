@@ -61,8 +61,9 @@ def rename_session(session: str, body: TitleRequest, house: TheHouse) -> Session
 
 @router.delete("/sessions/{session}", status_code=204)
 def delete_session(session: str, house: TheHouse) -> None:
-    """Hide a session; ``restore`` brings it back until it is purged."""
+    """Hide a session and stop its runs; ``restore`` brings it back until it is purged."""
     house.store.delete_session(session)
+    house.jobs.cancel_of(session=session)
 
 
 @router.post("/sessions/{session}/restore")
@@ -79,7 +80,7 @@ def restore_session(session: str, house: TheHouse) -> SessionInfo:
 def export(session: str, house: TheHouse, format: Literal["json", "csv"] = "json") -> Response:
     """The whole session as one file to keep."""
     row = house.store.session(session)
-    branches = [(n, house.store.trace(n.id)) for n in house.store.nodes(session)]
+    branches = [(n, house.trace(n.id)) for n in house.store.nodes(session)]
     text = exports.session(row, branches, format)
     media = "application/json" if format == "json" else "text/csv; charset=utf-8"
     name = f"tokenscope-{row.id}.{format}"
@@ -91,7 +92,7 @@ def export(session: str, house: TheHouse, format: Literal["json", "csv"] = "json
 @router.get("/nodes/{node}")
 def node(node: str, house: TheHouse) -> TraceResponse:
     """A branch's trace without its numbers."""
-    return present.trace(house.store.node(node), house.store.trace(node))
+    return present.trace(house.store.node(node), house.trace(node))
 
 
 @router.patch("/nodes/{node}")
@@ -104,7 +105,7 @@ def rename_node(node: str, body: TitleRequest, house: TheHouse) -> NodeInfo:
 def delete_node(node: str, house: TheHouse) -> None:
     """Hide a branch and all that grew from it; ``restore`` brings them back until purged."""
     for gone in house.store.delete_node(node):
-        house.live.cancel_node(gone)
+        house.jobs.cancel_of(node=gone)
 
 
 @router.post("/nodes/{node}/restore")
