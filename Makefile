@@ -9,12 +9,13 @@ WEB_SOURCES := $(shell find web/src web/public -type f 2>/dev/null) web/index.ht
 WORKERS ?= auto
 ARGS ?=
 
-.PHONY: run test setup dev page python-checks python-tests web-checks journeys types clean help
+.PHONY: run test setup dev page wheel python-checks python-tests web-checks journeys types clean help
 
 help:
 	@echo "make run     set everything up and serve the page with the bundled model (ARGS='--port 8500')"
 	@echo "make test    everything: tests, types, lint, floors, web checks, browser journeys"
 	@echo "make page    build the page only;  make types   write the wire's schema and types again"
+	@echo "make wheel   the source archive, and from it the wheel with the page, into dist/"
 
 run: setup page
 	@$(BIN)/tokenscope serve $(ARGS)
@@ -58,6 +59,11 @@ $(PAGE): web/node_modules/.ready $(WEB_SOURCES)
 	@touch $@
 
 page: $(PAGE)
+
+# The wheel is built from the source archive, so that the archive is known to be enough.
+wheel: dev page
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
 
 types: dev web/node_modules/.ready
 	$(BIN)/python -m tokenscope.server.schema > web/openapi.json

@@ -113,6 +113,15 @@ def test_a_torn_journal_gives_its_whole_records(tmp_path: Path) -> None:
     assert journal.read(path, empty).text == "ab"
 
 
+def test_the_quality_of_a_column_is_kept(tmp_path: Path) -> None:
+    log = journal.Journal(tmp_path / "j", Origin(), "", 0)
+    one = parts("a")[0]
+    log.append(Part(0, one.tokens, one.columns, quality={"entropy": "bound"}))
+    log.close()
+    back = journal.read(tmp_path / "j", Trace(Tokens.of([], []), 0))
+    assert back.columns["entropy"].quality == "bound"
+
+
 def test_groups_are_committed_by_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "GROUP_SECONDS", 1e9)
     log = journal.Journal(tmp_path / "j", Origin(), "", 0)

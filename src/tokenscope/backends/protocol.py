@@ -22,6 +22,9 @@ class ModelInfo:
     """What is known of a loaded model. ``attention_layers``: layer numbers that have attention.
 
     ``notes`` are plain sentences on what was chosen at load time (kernel, dtype, fallbacks).
+    ``start_token``: the literal put before plain prompts, "" for none. ``errors``: column -> how
+    far 16-bit arithmetic moved it between one prefill and cached steps, measured at load on a
+    probe text, in the column's own unit; {} for float32.
     """
 
     name: str
@@ -44,6 +47,8 @@ class ModelInfo:
     state_bytes_per_token: int
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    start_token: str = ""
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 FOLDER = Path(__file__).parent / "page"
 NOT_BUILT = (
     "TokenScope runs, but its page has not been built.\n\n"
-    "Run `make page` in the source folder, then load this address again.\n"
+    "From source: run `make page` in the source folder, then load this address again.\n"
+    "From a package: this one was built without the page; `make wheel` builds one with it.\n"
 )
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".woff2": "font/woff2"}
 

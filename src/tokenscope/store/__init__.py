@@ -1,9 +1,9 @@
 """Sessions, trees and traces on the disk."""
 
 from tokenscope.store.database import default_folder
-from tokenscope.store.journal import Part
 from tokenscope.store.recording import Recording
 from tokenscope.store.rows import NodeRow, SessionRow
 from tokenscope.store.store import Store
+from tokenscope.trace import Part
 
 __all__ = ["NodeRow", "Part", "Recording", "SessionRow", "Store", "default_folder"]

@@ -16,8 +16,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +26,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from tokenscope.store.arrays import packed, sync_folder
-from tokenscope.trace import Alternatives, Attention, Column, Origin, Tokens, Trace
-from tokenscope.trace.attention import join
+from tokenscope.trace import Alternatives, Column, Origin, Part, Tokens, Trace
 from tokenscope.trace.files import arrays, build, header
+from tokenscope.trace.join import join
 
 FRAME = struct.Struct("<II")
 COLUMN = "column."
 GROUP_SECONDS = 0.25
 GROUP_TOKENS = 32
-
-
-@dataclass(frozen=True)
-class Part:
-    """Consecutive tokens of a branch, from index ``start`` on, with what was measured on them.
-
-    ``alternatives`` may carry the bytes of more ids than occur (a table that grows with the run);
-    ``attention`` counts its tokens from the start of the branch.
-    """
-
-    start: int
-    tokens: Tokens
-    columns: Mapping[str, NDArray[np.float32]]
-    alternatives: Alternatives | None = None
-    attention: Attention | None = None
-    prompt: bool = False
 
 
 class Journal:
@@ -81,7 +64,8 @@ class Journal:
             )  # fmt: skip
         fragment = Trace(
             part.tokens, len(part.tokens) if part.prompt else 0,
-            {n: Column(n, v) for n, v in part.columns.items()}, table, part.attention,
+            {n: Column(n, v, part.quality.get(n, "exact")) for n, v in part.columns.items()},
+            table, part.attention,
         )  # fmt: skip
         self._write(fragment, part.start)
         self.tokens = part.start + len(part.tokens)
@@ -139,77 +123,24 @@ def records(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, NDArray[Any]
 
 def read(path: Path, base: Trace) -> Trace:
     """``base`` (the shared part; empty for a root) followed by everything in the journal."""
-    return joined(base, [build(*record) for record in records(path)])
-
-
-def joined(base: Trace, fragments: list[Trace]) -> Trace:
-    """One trace from consecutive fragments. A column that one of them lacks is NaN there."""
-    if not fragments:
+    parts: list[Part] = []
+    origin = language = None
+    for head, data in records(path):
+        fragment = build(head, data)
+        if origin is None:
+            origin, language = fragment.origin, fragment.language
+        parts.append(_part(fragment, int(head["start"])))
+    if origin is None:
         return base
-    whole = [base, *fragments] if len(base) else fragments
-    tokens = _tokens(whole)
-    names = dict.fromkeys(n for f in whole for n in f.columns)
-    columns = {n: Column(n, np.concatenate([_values(f, n) for f in whole])) for n in names}
-    return Trace(
-        tokens, _prompt(whole), columns, _alternatives(whole), _attention(base, fragments),
-        fragments[0].origin, "", fragments[0].language,
+    return join(base if len(base) else None, parts, origin=origin, language=language)
+
+
+def _part(fragment: Trace, start: int) -> Part:
+    return Part(
+        start, fragment.tokens, {n: c.values for n, c in fragment.columns.items()},
+        fragment.alternatives, fragment.attention, fragment.n_prompt > 0,
+        {n: c.quality for n, c in fragment.columns.items()},
     )  # fmt: skip
-
-
-def _prompt(whole: list[Trace]) -> int:
-    """The prompt ends where the first fragment does not wholly belong to it."""
-    end = 0
-    for f in whole:
-        end += f.n_prompt
-        if f.n_prompt < len(f):
-            break
-    return end
-
-
-def _values(fragment: Trace, name: str) -> NDArray[np.float32]:
-    held = fragment.columns.get(name)
-    return held.values if held is not None else np.full(len(fragment), np.nan, np.float32)
-
-
-def _tokens(whole: list[Trace]) -> Tokens:
-    pieces = [p for f in whole for p in f.tokens.pieces()]
-    ids = np.concatenate([f.ids for f in whole])
-    labels: dict[int, str] = {}
-    start = 0
-    for f in whole:
-        labels |= {start + i: s for i, s in f.tokens.labels.items()}
-        start += len(f)
-    return Tokens.of(ids.tolist(), pieces, labels)
-
-
-def _attention(base: Trace, fragments: list[Trace]) -> Attention | None:
-    fresh = [f.attention for f in fragments if f.attention is not None]
-    held = base.attention
-    if held is None or not fresh:
-        return held if held is not None else join(fresh)
-    if held.form != fresh[0].form or held.first + held.count != fresh[0].first:
-        return join(fresh)  # another form, or a gap: what this run recorded
-    return join([held, *fresh])
-
-
-def _alternatives(whole: list[Trace]) -> Alternatives | None:
-    held = [f.alternatives for f in whole]
-    k = max((a.k for a in held if a is not None), default=0)
-    if k == 0:
-        return None
-    ids, logprobs = [], []
-    pieces: dict[int, bytes] = {}
-    labels: dict[int, str] = {}
-    for f, a in zip(whole, held, strict=True):
-        row_ids = np.full((len(f), k), -1, np.int32)
-        row_logprobs = np.full((len(f), k), -np.inf, np.float32)
-        if a is not None:
-            row_ids[:, : a.k], row_logprobs[:, : a.k] = a.ids, a.logprobs
-            pieces |= a.pieces
-            labels |= a.labels
-        ids.append(row_ids)
-        logprobs.append(row_logprobs)
-    return Alternatives(np.concatenate(ids), np.concatenate(logprobs), pieces, labels)
 
 
 def _unpacked(body: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

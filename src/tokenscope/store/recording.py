@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tokenscope.store.journal import Journal, Part
+from tokenscope.store.journal import Journal
 from tokenscope.store.rows import NodeRow
-from tokenscope.trace import Trace
+from tokenscope.trace import Part, Trace
 
 
 class Recording:

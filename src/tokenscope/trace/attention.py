@@ -147,13 +147,24 @@ class Attention:
         )  # fmt: skip
 
 
+def follows(a: Attention, b: Attention) -> bool:
+    """Whether ``b`` goes on where ``a`` ends, in the same form."""
+    return a.first + a.count == b.first and a.form == b.form and a.layers == b.layers
+
+
+def last_run(parts: Sequence[Attention]) -> list[Attention]:
+    """The longest tail of records that follow one another."""
+    breaks = [i for i, (a, b) in enumerate(itertools.pairwise(parts), 1) if not follows(a, b)]
+    return list(parts[breaks[-1] if breaks else 0 :])
+
+
 def join(parts: Sequence[Attention]) -> Attention | None:
     """Consecutive records as one. Raises InputError on a gap or on differing forms."""
     if not parts:
         return None
     head = parts[0]
     for a, b in itertools.pairwise(parts):
-        if a.first + a.count != b.first or a.form != b.form or a.layers != b.layers:
+        if not follows(a, b):
             raise InputError("attention", f"records do not join at token {b.first}")
     weights = np.concatenate([p.weights for p in parts])
     if head.form == "full":

@@ -1,0 +1,42 @@
+"""The source archive and the wheel made from it: do they carry what a user needs?"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NEEDED = (
+    "tokenscope/py.typed",
+    "tokenscope/server/page/index.html",
+    "tokenscope/models/bundled/model.safetensors",
+    "tokenscope/models/bundled/tokenizer.json",
+    "tokenscope/models/bundled/gallery.json",
+)
+
+
+@pytest.mark.skipif(
+    not (ROOT / "src/tokenscope/server/page/index.html").is_file(), reason="the page is not built"
+)
+def test_the_wheel_out_of_the_source_archive_has_page_and_model(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    left_out = (".*", "web", "build", "dist", "bench", "training", "tests", "*.egg-info")
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*left_out))
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--outdir", str(tmp_path / "dist"), str(source)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    if done.returncode and "setuptools" in said and "No matching distribution" in said:
+        pytest.skip("setuptools cannot be fetched here")
+    assert done.returncode == 0, said
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert not [n for n in NEEDED if n not in names]
+    assert any(n.startswith("tokenscope/server/page/assets/") for n in names)
+    assert not [n for n in names if n.endswith((".bin", ".pt", ".pkl"))]
