@@ -79,7 +79,10 @@ def serve(
         access = Access(token, frozenset(names), https=tls_cert is not None or behind_proxy)
         say("loading the model ...")
         served = open_house(
-            loaded(model, dtype, device, allow_network, model_root), store, access, most_runs,
+            loaded(model, dtype, device, allow_network, model_root),
+            store,
+            access,
+            most_runs,
             unattended=60 * unattended,
         )
         url = address(host, listening.getsockname()[1], names, access.https, behind_proxy)

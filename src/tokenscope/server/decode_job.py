@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 class Decode:
     """One run on its way to the store and to whoever watches."""
 
-    def __init__(self, run: Run, recording: Recording, from_parent: bool) -> None:
-        self._run = run
+    def __init__(
+        self, run: Run, recording: Recording, from_parent: bool, stored: Callable[[], Trace]
+    ) -> None:
+        self._run: Run | None = run  # None once it is over: it holds the model's memory
+        self._stored = stored
         self._recording = recording
         self._from_parent = from_parent
         self._known: set[int] = set()
@@ -29,23 +33,28 @@ class Decode:
 
     def cancel(self) -> None:
         """End within one step."""
-        self._run.cancel()
+        run = self._run
+        if run is not None:
+            run.cancel()
 
     def run(self, job: Job) -> None:
         """From ``start`` to ``end``."""
-        job.split = self._run.n_prompt
+        run = self._run
+        assert run is not None
+        job.split = run.n_prompt
         start = wire.StartEvent(
             type="start", run=job.id, node=present.node(self._recording.node), shared=self._kept,
-            total=self._run.total,
+            total=run.total,
         )  # fmt: skip
         job.say(start, self._kept)
-        self._decode(job)
-        trace = self._run.trace
+        self._decode(run, job)
+        trace = run.trace
         row = self._recording.finish(trace, trace.finish)
+        self._run = None
         job.say(wire.EndEvent(type="end", finish=trace.finish, node=present.node(row)))
 
-    def _decode(self, job: Job) -> None:
-        shared = self._run.shared
+    def _decode(self, run: Run, job: Job) -> None:
+        shared = run.shared
         if shared is not None and not self._from_parent and len(shared):
             # measured in an earlier run and used again: the page has not seen it in this branch
             values = {n: c.values for n, c in shared.columns.items()}
@@ -54,7 +63,7 @@ class Decode:
                 shared.n_prompt == len(shared),
                 {n: c.quality for n, c in shared.columns.items()},
             ))  # fmt: skip
-        for step in self._run:
+        for step in run:
             if len(step.tokens):
                 self._keep(job, Part(
                     step.start, step.tokens, step.columns, step.alternatives, step.attention,
@@ -63,7 +72,7 @@ class Decode:
             if step.progress is not None:
                 job.step(*step.progress, "prompt")
             if job.cancelled():
-                self._run.cancel()
+                run.cancel()
 
     def _keep(self, job: Job, part: Part) -> None:
         """First written, then shown: what was shown is never lost."""
@@ -76,16 +85,22 @@ class Decode:
     def fail(self, job: Job) -> None:
         """What the journal holds becomes the branch."""
         self._recording.finish(None, "error")
+        self._run = None
 
     @property
     def trace(self) -> Trace:
         """As far as it was written: what is shown survives."""
-        whole = self._run.trace
+        run = self._run
+        if run is None:
+            return self._stored()
+        whole = run.trace
         return whole if len(whole) <= self._kept else whole.cut(self._kept)
 
     def again(self, gap: Gap) -> list[BaseModel]:
         """The steps of a gap as one, with the bytes of all ids in it."""
-        return [step_event(part, set()) for part in _prompt_and_rest(self.trace, gap.start, gap.end)]
+        return [
+            step_event(part, set()) for part in _prompt_and_rest(self.trace, gap.start, gap.end)
+        ]
 
 
 def _prompt_and_rest(trace: Trace, start: int, end: int) -> list[Part]:

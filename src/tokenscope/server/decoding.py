@@ -10,8 +10,8 @@ from pydantic import Field
 from tokenscope.errors import InputError
 from tokenscope.runs.generate import Run, Settings, fork, generate, score
 from tokenscope.server import wire
-from tokenscope.server.house import House, TheHouse
 from tokenscope.server.decode_job import Decode
+from tokenscope.server.house import House, TheHouse
 from tokenscope.server.jobs import Kind, Place
 from tokenscope.server.stream import EventView
 
@@ -112,8 +112,9 @@ def _begin(
         session, empty.origin, form=empty.origin.form, language=empty.language, parent=parent,
         at=at, shared=shared if from_parent else None,
     )  # fmt: skip
-    work = Decode(run, recording, from_parent)
-    return place.start(kind, session, recording.node.id, work).info()
+    made = recording.node.id
+    work = Decode(run, recording, from_parent, lambda: house.store.trace(made))
+    return place.start(kind, session, made, work).info()
 
 
 def settings(body: wire.Settings) -> Settings:

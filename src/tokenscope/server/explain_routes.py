@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenscope.errors import InputError
 from tokenscope.explain.control import Control
 from tokenscope.explain.definitions import DEFINITIONS
-from tokenscope.explain.heads import PATTERNS, STATISTICS
+from tokenscope.explain.heads import PATTERNS, STATISTICS, Found, Survey
 from tokenscope.explain.methods import METHODS
 from tokenscope.explain.tables import TABLES
 from tokenscope.runs import heads
@@ -90,7 +90,7 @@ async def heads_route(
 ) -> Response:
     """float32 (S, L, H) statistics, int32 (S,) counts, float32 (L, H, C, C) pictures."""
 
-    def work(control: Control) -> heads.Survey:
+    def work(control: Control) -> Survey:
         return heads.survey(house.model, house.trace(node), size, control)
 
     seen = await worked(request, house, work)
@@ -150,7 +150,7 @@ async def find_route(
     """Heads that show a pattern most; ``edge`` takes a query position and key positions."""
     wanted = [int(k) for k in keys.split(",") if k]
 
-    def work(_: Control) -> list[heads.Found]:
+    def work(_: Control) -> list[Found]:
         return heads.find(house.model, house.trace(node), pattern, query, wanted)
 
     found = await worked(request, house, work)

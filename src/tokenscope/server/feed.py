@@ -1,8 +1,9 @@
 """What the jobs tell, in one order for all of them, kept for readers who come late or come back.
 
-Every event gets the next number of the server; its id on the wire is ``<start of server>-<number>``.
-A reader who has seen number n gets what has a larger one, so nothing is lost, doubled or turned
-round. Each job keeps a bounded log; what fell out of it is made again from the trace (see Gap).
+Every event gets the next number of the server; on the wire its id is ``<server>-<number>``, where
+the first part is drawn anew at each start. A reader who has seen number n gets what has a larger
+one, so nothing is lost, doubled or turned round. Each job keeps a bounded log; what fell out of it
+is made again from the trace (see Gap).
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Log:
     Not locked: the feed is.
     """
 
-    def __init__(self, budget: int = LOG_BYTES) -> None:
-        self._budget = budget
+    def __init__(self) -> None:
+        self._budget = LOG_BYTES
         self._first: Entry | None = None
         self._last: deque[Entry] = deque()
         self._size = 0

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
+from tokenscope.runs.structure import Followers
 from tokenscope.server.decode_job import Decode
 from tokenscope.server.jobs import Jobs
 from tokenscope.server.wire import GalleryItem
-from tokenscope.runs.structure import Followers
 from tokenscope.store import Store
 from tokenscope.trace import Trace
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tokenscope.code.detect import PLAIN
 from tokenscope.code.languages import LANGUAGES
 from tokenscope.code.rollup import AGGREGATES
-from tokenscope.explain.control import Control
 from tokenscope.code.views import language_of, rolled
+from tokenscope.explain.control import Control
 from tokenscope.runs.structure import (
     Judged,
     NodeMatrix,
