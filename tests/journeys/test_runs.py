@@ -119,7 +119,7 @@ def test_closing_the_tab_does_not_end_the_run(
     again = context.new_page()
     again.goto(f"{server.address}/#node={branch}")  # type: ignore[attr-defined]
     again.wait_for_function(
-        """id => fetch(`api/nodes/${id}`).then(r => r.json()).then(x => x.node.status === 'done')""",
+        "id => fetch(`api/nodes/${id}`).then(r => r.json()).then(x => x.node.status == 'done')",
         arg=branch, polling=500,
     )  # fmt: skip
     assert stored(again, branch)["node"]["finish"] != "cancelled"  # type: ignore[index]

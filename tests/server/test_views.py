@@ -90,11 +90,12 @@ def test_what_fell_out_of_the_log_is_made_again(
         body = {"at": 120, "token_id": 65, "settings": LONG["settings"]}
         job = served.client.post(f"/api/nodes/{job['node']}/fork", json=body).json()
     first = 120 if parent else 0
-    before = []
-    for name, message in served.view(run=job["run"]):
+    before: list[dict[str, Any]] = []
+    view = served.view(run=job["run"])
+    while len(before) < 40:
+        name, message = next(view)
         before.append(message)
-        if len(before) == 40:
-            break
+    view.close()  # type: ignore[attr-defined]
     time.sleep(0.1)
     rest = [m for _, m in served.view(name, run=job["run"]) if "event" in m]
     end = rest[-1]["event"]["node"]["summary"]["tokens"]

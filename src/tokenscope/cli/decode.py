@@ -17,8 +17,10 @@ from tokenscope.cli.options import (
     DeviceOption,
     DtypeOption,
     JsonOption,
+    LinksOption,
     ModelOption,
     NetworkOption,
+    StartOption,
     loaded,
 )
 from tokenscope.cli.output import document, say
@@ -64,6 +66,8 @@ def generate(
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     allow_network: NetworkOption = False,
+    start_token: StartOption = "auto",
+    allow_links: LinksOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Continue a prompt; in a terminal the tokens are coloured by a column as they come."""
@@ -76,7 +80,9 @@ def generate(
         min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()),
         alternatives=alternatives, attention=attention,  # type: ignore[arg-type]
     )  # fmt: skip
-    engine = loaded(model, dtype, device, allow_network)
+    engine = loaded(
+        model, dtype, device, allow_network, start_token=start_token, allow_links=allow_links
+    )
     run = start(engine, prompt=text, suffix=suffix, language=language, settings=settings)
     return show(run, column, save, as_json)
 
@@ -92,6 +98,8 @@ def score(
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     allow_network: NetworkOption = False,
+    start_token: StartOption = "auto",
+    allow_links: LinksOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Measure code that someone else wrote, token by token."""
@@ -100,7 +108,9 @@ def score(
     if file == Path("-"):
         file, text = None, "-"
     code = given(text, file, "FILE")
-    engine = loaded(model, dtype, device, allow_network)
+    engine = loaded(
+        model, dtype, device, allow_network, start_token=start_token, allow_links=allow_links
+    )
     run = start(engine, code, language=language, alternatives=alternatives)
     return show(run, column, save, as_json)
 

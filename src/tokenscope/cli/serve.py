@@ -17,8 +17,10 @@ from tokenscope.cli.options import (
     DeviceOption,
     DtypeOption,
     JsonOption,
+    LinksOption,
     ModelOption,
     NetworkOption,
+    StartOption,
     loaded,
 )
 from tokenscope.cli.output import document, say
@@ -38,6 +40,8 @@ def serve(
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     allow_network: NetworkOption = False,
+    start_token: StartOption = "auto",
+    allow_links: LinksOption = False,
     model_root: Annotated[
         Path | None, typer.Option(help="Models must lie inside this folder.")
     ] = None,
@@ -79,7 +83,7 @@ def serve(
         access = Access(token, frozenset(names), https=tls_cert is not None or behind_proxy)
         say("loading the model ...")
         served = open_house(
-            loaded(model, dtype, device, allow_network, model_root),
+            loaded(model, dtype, device, allow_network, model_root, start_token, allow_links),
             store,
             access,
             most_runs,
@@ -122,7 +126,9 @@ def announce(served: Served, key: str, url: str, port: int, as_json: bool) -> No
         document({"url": key, "address": url, "port": port, "pid": os.getpid(),
                   "model": info.name, "data": str(served.house.store.path)})  # fmt: skip
         return
-    say(f"{info.name}: {info.parameters / 1e6:.1f} M parameters, {info.dtype}, {info.device}")
+    say(
+        f"{info.name}: {(info.parameters or 0) / 1e6:.1f} M parameters, {info.dtype}, {info.device}"
+    )
     say(f"sessions are kept in {served.house.store.path}")
     if served.house.store.kept:
         say(f"brought back {served.house.store.kept} interrupted branch(es)")

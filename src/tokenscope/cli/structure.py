@@ -46,7 +46,7 @@ def structure(
     as_json: JsonOption = False,
 ) -> int:  # fmt: skip
     """Score code with the model and add up a column over its syntax tree."""
-    from tokenscope.code.detect import chosen
+    from tokenscope.code.aliases import chosen
     from tokenscope.runs.structure_files import roll_up_files, source_files
 
     if language:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenscope.backends.hf.load import load as load_backend
+from tokenscope.backends.open import Options, StartToken, open_backend
 from tokenscope.decode.engine import AttentionForm, Engine
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
@@ -93,12 +93,15 @@ def load(
     device: str | None = None,
     allow_network: bool = False,
     root: str | Path | None = None,
+    start_token: StartToken = "auto",
+    allow_links: bool = False,
 ) -> Model:
     """Load a model: the bundled one, a folder in Hugging Face format, or a hub id.
 
-    The network is not used unless ``allow_network``. Raises ModelError, InputError, CapacityError.
+    The network is not used unless ``allow_network``. ``start_token``: whether plain prompts begin
+    with one (``auto``: as the model's own tokenizer does). ``allow_links``: the folder's files may
+    be links that leave it. Raises ModelError, InputError, CapacityError.
     """
     folder = Path(root) if root is not None else None
-    return Model(
-        load_backend(address, dtype=dtype, device=device, allow_network=allow_network, root=folder)
-    )
+    options = Options(dtype, device, allow_network, folder, start_token, allow_links)
+    return Model(open_backend(address, options))

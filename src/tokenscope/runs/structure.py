@@ -17,9 +17,9 @@ from tokenscope.code.follow import Follower
 from tokenscope.code.prefix_tree import Verdict
 from tokenscope.code.viable import Judged, judge_alternatives, viable_columns
 from tokenscope.code.views import language_of, structure
+from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import AbilityError, InputError
-from tokenscope.explain.control import QUIET, Control
 from tokenscope.runs.attend import WINDOW, Pick, recompute_rows, reduced
 from tokenscope.trace.record import Trace
 
@@ -120,12 +120,12 @@ def _rows(
 
         return row, "recomputed", range(1, total), None
     if record is not None:
-        rest = record.rest
 
         def missing(t: int) -> float:
+            rest = record.only(t).rest
             if rest is None:
                 return 0.0
-            return float(reduced(rest[t - record.first], record.layers, layer, head))
+            return float(reduced(np.asarray(rest[0]), record.layers, layer, head))
 
         return (
             lambda t: reduced(record.block(t), record.layers, layer, head), record.form,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tokenscope.code.detect import detect, language_of_file
+from tokenscope.code.aliases import language_of_file
+from tokenscope.code.detect import detect
 from tokenscope.code.views import rolled
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import CapacityError, InputError, TokenScopeError
@@ -122,7 +123,7 @@ def score_text(engine: Engine, text: str, language: str) -> Trace:
         return score(engine, text, language=language, alternatives=0).result()
     except CapacityError as error:
         # a token is one byte at least, so this many bytes always fit
-        fits = error.fits or engine.info.context
+        fits = error.fits or engine.info.context or 1 << 20
         return _windows(engine, text.encode(), language, max(int(fits), 16))
 
 

@@ -24,7 +24,7 @@ class Decode:
         self, run: Run, recording: Recording, from_parent: bool, stored: Callable[[], Trace]
     ) -> None:
         self._run: Run | None = run  # None once it is over: it holds the model's memory
-        self._stored = stored
+        self._stored = stored  # the branch as far as it was written
         self._recording = recording
         self._from_parent = from_parent
         self._known: set[int] = set()
@@ -87,19 +87,10 @@ class Decode:
         self._recording.finish(None, "error")
         self._run = None
 
-    @property
-    def trace(self) -> Trace:
-        """As far as it was written: what is shown survives."""
-        run = self._run
-        if run is None:
-            return self._stored()
-        whole = run.trace
-        return whole if len(whole) <= self._kept else whole.cut(self._kept)
-
     def again(self, gap: Gap) -> list[BaseModel]:
         """The steps of a gap as one, with the bytes of all ids in it."""
         return [
-            step_event(part, set()) for part in _prompt_and_rest(self.trace, gap.start, gap.end)
+            step_event(part, set()) for part in _prompt_and_rest(self._stored(), gap.start, gap.end)
         ]
 
 

@@ -62,7 +62,7 @@ def fork_route(node: str, body: wire.ForkRequest, house: TheHouse) -> wire.JobIn
         raise InputError("token_id", "give exactly one of token_id, token_ids and text")
     parent = house.store.node(node)
     with house.jobs.place() as place:
-        trace = house.trace(node)
+        trace = house.store.trace(node)
         if body.at > len(trace):
             raise InputError("at", f"must lie in 0..{len(trace)}")
         run = fork(house.model, trace, body.at, given[0], settings(body.settings))

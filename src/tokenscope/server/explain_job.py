@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from tokenscope.runs.explain import Control, Explaining, Explanation
+from tokenscope.control import Control
+from tokenscope.runs.explain import Explaining, Explanation
 from tokenscope.server import explain_wire as wire
 from tokenscope.server.feed import Gap
 from tokenscope.server.jobs import Job

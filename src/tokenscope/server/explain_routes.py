@@ -8,8 +8,8 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 
+from tokenscope.control import Control
 from tokenscope.errors import InputError
-from tokenscope.explain.control import Control
 from tokenscope.explain.definitions import DEFINITIONS
 from tokenscope.explain.heads import PATTERNS, STATISTICS, Found, Survey
 from tokenscope.explain.methods import METHODS
@@ -56,7 +56,7 @@ def explain_info(house: TheHouse) -> wire.ExplainInfo:
 @router.post("/nodes/{node}/explain", status_code=202)
 def explain_route(node: str, body: wire.ExplainRequest, house: TheHouse) -> JobInfo:
     """Why this token rather than that one: a job; its events are ExplainEvents."""
-    row, trace = house.store.node(node), house.trace(node)
+    row, trace = house.store.node(node), house.store.trace(node)
     with house.jobs.place() as place:
         work = Explain(
             lambda control: Explaining(
@@ -75,7 +75,7 @@ async def ablate_route(
 
     def work(control: Control) -> tuple[float, float]:
         return ablation(
-            house.model, house.trace(node), body.at, part=body.part, layer=body.layer,
+            house.model, house.store.trace(node), body.at, part=body.part, layer=body.layer,
             head=body.head, query=body.query, key=body.key, how=body.how, contrast=body.contrast,
             token=body.token, control=control,
         )  # fmt: skip
@@ -91,7 +91,7 @@ async def heads_route(
     """float32 (S, L, H) statistics, int32 (S,) counts, float32 (L, H, C, C) pictures."""
 
     def work(control: Control) -> Survey:
-        return heads.survey(house.model, house.trace(node), size, control)
+        return heads.survey(house.model, house.store.trace(node), size, control)
 
     seen = await worked(request, house, work)
     layers, per, cells = seen.pictures.shape[:3]
@@ -120,7 +120,7 @@ async def matrix_route(
     """float32 (queries, keys) of one head, of the mean or maximum over heads, or the rollout."""
 
     def work(control: Control) -> tuple[NDArray[np.float32], str]:
-        trace = house.trace(node)
+        trace = house.store.trace(node)
         n = len(trace)
         queries, keys = (q0, n if q1 is None else q1), (k0, n if k1 is None else k1)
         for name, (start, end) in (("q0", queries), ("k0", keys)):
@@ -151,7 +151,7 @@ async def find_route(
     wanted = [int(k) for k in keys.split(",") if k]
 
     def work(_: Control) -> list[Found]:
-        return heads.find(house.model, house.trace(node), pattern, query, wanted)
+        return heads.find(house.model, house.store.trace(node), pattern, query, wanted)
 
     found = await worked(request, house, work)
     return [wire.FoundHead(layer=f.layer, head=f.head, score=f.score) for f in found]

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from tokenscope.runs.structure import Followers
-from tokenscope.server.decode_job import Decode
 from tokenscope.server.jobs import Jobs
 from tokenscope.server.wire import GalleryItem
 from tokenscope.store import Store
-from tokenscope.trace import Trace
 
 if TYPE_CHECKING:
     from tokenscope.runs.model import Model
@@ -27,17 +25,6 @@ class House:
     jobs: Jobs = field(default_factory=Jobs)
     gallery: list[GalleryItem] = field(default_factory=list)
     followers: Followers = field(default_factory=Followers)
-
-    def trace(self, node: str) -> Trace:
-        """The trace of a branch; of a running one as far as it was written, from memory.
-
-        Raises NotFound.
-        """
-        job = self.jobs.writing(node)
-        if job is not None and isinstance(job.work, Decode):
-            self.store.node(node)  # a branch that was deleted is not there
-            return job.work.trace
-        return self.store.trace(node)
 
 
 def the_house(request: Request) -> House:

@@ -17,8 +17,8 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel
 
+from tokenscope.control import Cancelled
 from tokenscope.errors import BusyError, NotFound, TokenScopeError
-from tokenscope.explain.control import Cancelled
 from tokenscope.server import wire
 from tokenscope.server.feed import Feed, Gap, Log
 from tokenscope.store import rows
@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 MOST_RUNS = 8
 RETRY_AFTER = 5
 UNATTENDED = 600.0  # seconds that a job goes on when nobody watches
-ENDED_KEPT = 32  # jobs that are over and can still be looked at
+ENDED_KEPT = 32  # jobs that are over and can still be looked at,
+ENDED_MOST = 256  # or so many while they ended less than
+ENDED_SECONDS = 60.0  # ago
 PROGRESS_EVERY = 0.1  # a reader needs no more than ten progress events a second
 
 Kind = Literal["generate", "fork", "score", "explain", "load"]
@@ -68,7 +70,7 @@ class Job:
         self._began = time.monotonic()
         self._stop = threading.Event()
         self._alone: float | None = time.monotonic()
-        self._asked = 0.0
+        self._asked = self._over = 0.0
         self._head = json.dumps({"run": self.id, "node": node, "kind": kind})[:-1].encode()
 
     # --- asked from anywhere ------------------------------------------------------------------
@@ -87,6 +89,15 @@ class Job:
             run=self.id, kind=self.kind, node=self.node or None, session=self.session or None,
             running=not self.ended, done=done, total=total, what=what, left_s=left,
         )  # fmt: skip
+
+    def age(self) -> float:
+        """Seconds since it ended."""
+        return time.monotonic() - self._over if self.ended else 0.0
+
+    def end(self) -> None:
+        """The last event is said."""
+        self._over = time.monotonic()
+        self.ended = True
 
     # --- asked by the work --------------------------------------------------------------------
     def cancelled(self) -> bool:
@@ -200,14 +211,6 @@ class Jobs:
             raise NotFound("no such run in progress")
         return found
 
-    def writing(self, node: str) -> Job | None:
-        """The job that writes this branch, if one does."""
-        with self._changed:
-            for job in self._held.values():
-                if job.node == node and not job.ended and job.kind in ("generate", "fork", "score"):
-                    return job
-        return None
-
     def cancel(self, run: str) -> None:
         """Stop a job. Raises NotFound when it is not in progress (any more)."""
         job = self.get(run)
@@ -252,9 +255,11 @@ class Jobs:
         with self._changed:
             self._held[job.id] = job
             closed = self._closed
-            ended = [j.id for j in self._held.values() if j.ended]
-            for run in ended[: max(0, len(ended) - ENDED_KEPT)]:
-                del self._held[run]
+            ended = [j for j in self._held.values() if j.ended]
+            for n, old in enumerate(ended):
+                left = len(ended) - n
+                if left > ENDED_MOST or (left > ENDED_KEPT and old.age() > ENDED_SECONDS):
+                    del self._held[old.id]
         if closed:
             job.cancel()
         try:
@@ -267,7 +272,7 @@ class Jobs:
     def over(self, job: Job) -> None:
         """A job has said its last event."""
         with self._changed:
-            job.ended = True
+            job.end()
         self._free()
         self.feed.call()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio.to_thread
 from fastapi import Response
 
-from tokenscope.explain.control import Cancelled, Control
+from tokenscope.control import Cancelled, Control
 from tokenscope.server.stream import gone
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 
+from tokenscope.control import Control
 from tokenscope.errors import InputError
-from tokenscope.explain.control import Control
 from tokenscope.runs.attend import Pick, Source, attended_by, attention_rows
 from tokenscope.server.house import TheHouse
 from tokenscope.server.leaving import worked
@@ -34,14 +34,14 @@ def columns(
     node: str, names: Annotated[str, Query(min_length=1, max_length=4000)], house: TheHouse
 ) -> Response:
     """float32, T values per name, in the order asked."""
-    trace = house.trace(node)
+    trace = house.store.trace(node)
     return octets(*(trace.column(name) for name in names.split(",")))
 
 
 @router.get("/alternatives", response_class=Response, responses=OCTETS)
 def alternatives(node: str, house: TheHouse) -> Response:
     """int32 (T, K) ids, -1 where none; then float32 (T, K) logprobs."""
-    found = house.trace(node).alternatives
+    found = house.store.trace(node).alternatives
     return (
         Response(b"", media_type="application/octet-stream")
         if found is None
@@ -54,7 +54,7 @@ async def attention(node: str, t: int, request: Request, house: TheHouse) -> Res
     """float32 (L, H, t): what the step that chose token ``t`` looked at."""
 
     def work(_: Control) -> tuple[NDArray[np.float32], Source]:
-        trace = house.trace(node)
+        trace = house.store.trace(node)
         check_index("t", t, len(trace))
         return attention_rows(house.model, trace, t)
 
@@ -75,7 +75,7 @@ async def attended(
     """float32 (T,): value ``u`` is what token ``u`` gave to token ``t``."""
 
     def work(control: Control) -> tuple[NDArray[np.float32], Source]:
-        trace = house.trace(node)
+        trace = house.store.trace(node)
         check_index("t", t, len(trace))
         return attended_by(
             house.model, trace, t, number_or_word("layer", layer), number_or_word("head", head),

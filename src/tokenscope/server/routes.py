@@ -80,7 +80,7 @@ def restore_session(session: str, house: TheHouse) -> SessionInfo:
 def export(session: str, house: TheHouse, format: Literal["json", "csv"] = "json") -> Response:
     """The whole session as one file to keep."""
     row = house.store.session(session)
-    branches = [(n, house.trace(n.id)) for n in house.store.nodes(session)]
+    branches = [(n, house.store.trace(n.id)) for n in house.store.nodes(session)]
     text = exports.session(row, branches, format)
     media = "application/json" if format == "json" else "text/csv; charset=utf-8"
     name = f"tokenscope-{row.id}.{format}"
@@ -92,7 +92,7 @@ def export(session: str, house: TheHouse, format: Literal["json", "csv"] = "json
 @router.get("/nodes/{node}")
 def node(node: str, house: TheHouse) -> TraceResponse:
     """A branch's trace without its numbers."""
-    return present.trace(house.store.node(node), house.trace(node))
+    return present.trace(house.store.node(node), house.store.trace(node))
 
 
 @router.patch("/nodes/{node}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 from fastapi import Response
 
+from tokenscope.errors import TokenScopeError
 from tokenscope.server import wire
 from tokenscope.server.feed import Gap, Listener
 from tokenscope.server.jobs import Job, Jobs
@@ -124,7 +125,11 @@ class EventView(Response):
 
 
 def _again(jobs: Jobs, job: Job, gap: Gap) -> bytes:
-    made = [job.wrapped(event) for event in job.work.again(gap)]
+    try:
+        made = [job.wrapped(event) for event in job.work.again(gap)]
+    except TokenScopeError as error:  # a branch that was deleted meanwhile
+        log.info("run %s cannot be shown from its start: %s", job.id, error)
+        return b""
     return b"".join(jobs.feed.numbered(gap.number, body) for body in made)
 
 

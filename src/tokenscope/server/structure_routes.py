@@ -8,11 +8,11 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from numpy.typing import NDArray
 
-from tokenscope.code.detect import PLAIN
+from tokenscope.code.aliases import PLAIN
 from tokenscope.code.languages import LANGUAGES
 from tokenscope.code.rollup import AGGREGATES
 from tokenscope.code.views import language_of, rolled
-from tokenscope.explain.control import Control
+from tokenscope.control import Control
 from tokenscope.runs.structure import (
     Judged,
     NodeMatrix,
@@ -52,7 +52,7 @@ def structure_route(
     node: str, house: TheHouse, language: LanguageName = ""
 ) -> wire.StructureResponse:
     """The regions of a branch, also of one that is still growing."""
-    trace = house.trace(node)
+    trace = house.store.trace(node)
     found = house.followers.look(node, trace, language or None)
     cells, regions = found.alignment, found.alignment.regions
     return wire.StructureResponse(
@@ -81,7 +81,7 @@ def rollup_route(
 ) -> wire.RollupResponse:
     """A column rolled up over a level of the syntax."""
     made = rolled(
-        house.trace(node), column, by, part=part, group=group, top=top,
+        house.store.trace(node), column, by, part=part, group=group, top=top,
         language=language or None,
     )  # fmt: skip
     g = made.groups
@@ -113,7 +113,7 @@ async def between_route(
 
     def work(control: Control) -> tuple[NodeMatrix, str]:
         return attention_between(
-            house.model, house.trace(node), by, layer=number_or_word("layer", layer),
+            house.model, house.store.trace(node), by, layer=number_or_word("layer", layer),
             head=number_or_word("head", head), drop_sink=sink == "drop", normalise=normalise,
             part=part, language=language or None, control=control,
         )  # fmt: skip
@@ -132,7 +132,7 @@ def viability_row_route(
     node: str, t: int, house: TheHouse, language: LanguageName = ""
 ) -> wire.ViabilityRow:
     """Which alternatives of one token could go on to parse."""
-    trace = house.trace(node)
+    trace = house.store.trace(node)
     check_index("t", t, len(trace))
     name = language_of(trace, language or None)
     made = viability(trace, t, language=name)
@@ -150,7 +150,7 @@ async def viability_route(
     """The same for every generated token, within ``budget`` seconds, with the two columns."""
 
     def work(control: Control) -> tuple[Judged, Trace, str]:
-        trace = house.trace(node)
+        trace = house.store.trace(node)
         name = language_of(trace, language or None)
         made = viability(trace, language=name, budget_s=budget, control=control)
         return made, with_viability(trace, made), name

@@ -667,8 +667,11 @@ export interface components {
             infill: boolean;
             /** Internals */
             internals: boolean;
-            /** Logits */
-            logits: boolean;
+            /**
+             * Scores
+             * @enum {string}
+             */
+            scores: "full" | "top";
         };
         /**
          * AblateRequest
@@ -1142,7 +1145,7 @@ export interface components {
         };
         /**
          * ModelResponse
-         * @description The model bar.
+         * @description The model bar. A size is null where the backend (a server) does not tell it.
          */
         ModelResponse: {
             abilities: components["schemas"]["AbilityInfo"];
@@ -1155,21 +1158,21 @@ export interface components {
             /** Columns */
             columns: components["schemas"]["ColumnInfo"][];
             /** Context */
-            context: number;
+            context: number | null;
             /** Device */
             device: string;
             /** Dtype */
             dtype: string;
             /** Heads */
-            heads: number;
+            heads: number | null;
             /** Hidden */
-            hidden: number;
+            hidden: number | null;
             /** Kernel */
             kernel: string;
             /** Kv Heads */
-            kv_heads: number;
+            kv_heads: number | null;
             /** Layers */
-            layers: number;
+            layers: number | null;
             /** Model Digest */
             model_digest: string;
             /** Name */
@@ -1177,13 +1180,13 @@ export interface components {
             /** Notes */
             notes: string[];
             /** Parameters */
-            parameters: number;
+            parameters: number | null;
             /** Tokenizer Digest */
             tokenizer_digest: string;
             /** Version */
             version: string;
             /** Vocab */
-            vocab: number;
+            vocab: number | null;
         };
         /**
          * NewSessionRequest
@@ -1201,8 +1204,8 @@ export interface components {
          * @description One branch in the tree. ``at``: the first token that differs from the parent's.
          *
          *     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
-         *     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``kept`` after a
-         *     crash that kept the acknowledged part.
+         *     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
+         *     a crash or the disk ended it; the acknowledged part is kept.
          */
         NodeInfo: {
             /** At */
@@ -1231,7 +1234,7 @@ export interface components {
              * Status
              * @enum {string}
              */
-            status: "running" | "done" | "kept";
+            status: "running" | "done" | "interrupted";
             summary: components["schemas"]["Summary"];
             /** Title */
             title: string;

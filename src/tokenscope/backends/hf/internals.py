@@ -126,14 +126,14 @@ class Internals:
     # --- running ------------------------------------------------------------------------------
     def logits(
         self, embeds: Tensor, patches: Sequence[tuple[int | None, Patch]] = (),
-        probe: Probe | None = None,
+        probe: Probe | None = None, hooks: AbstractContextManager[Any] | None = None,
     ) -> Tensor:  # fmt: skip
         """(B, V) float32 at the last position, from embeddings (B, T, d); gradients flow.
 
-        ``patches``: pairs of batch row (None: all) and patch. These are the model's real logits,
-        after a final softcap.
+        ``patches``: pairs of batch row (None: all) and patch. ``hooks`` hang for this run only
+        (see ``sites``). These are the model's real logits, after a final softcap.
         """
-        with self.turn:
+        with self.turn, hooks or nullcontext():
             return self._logits(embeds, patches, probe)
 
     def _logits(
@@ -184,10 +184,11 @@ class Internals:
     def resume(
         self, cache: Any, length: int, embeds: Tensor,
         edges: Sequence[tuple[int | None, Edge]] = (),
+        hooks: AbstractContextManager[Any] | None = None,
     ) -> Tensor:  # fmt: skip
         """(B, V): logits after ``length`` positions of ``cache`` and then ``embeds`` (B, n, d).
 
-        The cache is copied, so it can serve again.
+        The cache is copied, so it can serve again. ``hooks`` as in :meth:`logits`.
         """
         from transformers import DynamicCache
 
@@ -199,7 +200,8 @@ class Internals:
                 shape = (batch, -1, -1, -1)
                 copy.update(keys.expand(shape), values.expand(shape), index)
         positions = torch.arange(length, length + count, device=embeds.device)[None]
-        with self.turn, torch.no_grad(), probing(self.model, Probe(edges=edges)):
+        probe = probing(self.model, Probe(edges=edges))
+        with self.turn, hooks or nullcontext(), torch.no_grad(), probe:
             out = self.model(
                 inputs_embeds=embeds, position_ids=positions.expand(batch, -1),
                 past_key_values=copy, use_cache=True, logits_to_keep=1,
