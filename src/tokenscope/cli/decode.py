@@ -28,7 +28,8 @@ from tokenscope.cli.paint import Painter
 from tokenscope.errors import InputError
 
 if TYPE_CHECKING:
-    from tokenscope.runs.generate import Run
+    from tokenscope.runs.run import Run
+    from tokenscope.runs.windows import Windows
     from tokenscope.trace import Trace
 
 MOST_INPUT = 8 << 20
@@ -103,7 +104,7 @@ def score(
     as_json: JsonOption = False,
 ) -> int:
     """Measure code that someone else wrote, token by token."""
-    from tokenscope.runs.generate import score as start
+    from tokenscope.runs.windows import score as start
 
     if file == Path("-"):
         file, text = None, "-"
@@ -144,7 +145,7 @@ def decoded(data: bytes, field: str) -> str:
         raise InputError(field, f"is not UTF-8 (byte {error.start})") from None
 
 
-def show(run: Run, column: str, save: Path | None, as_json: bool) -> int:
+def show(run: Run | Windows, column: str, save: Path | None, as_json: bool) -> int:
     """Run it: coloured to stdout as it goes, or one document at the end. 130 when interrupted."""
     painter = None if as_json else Painter(Console(highlight=False, markup=False), column)
 
@@ -170,7 +171,7 @@ def show(run: Run, column: str, save: Path | None, as_json: bool) -> int:
     return 130 if trace.finish == "cancelled" else 0
 
 
-def paint(run: Run, painter: Painter) -> None:
+def paint(run: Run | Windows, painter: Painter) -> None:
     """Print what is shared, then every step."""
     if run.shared is not None:
         values = run.shared.columns[painter.column].values.tolist()

@@ -10,6 +10,7 @@ from tokenscope.backends.open import Options, StartToken, open_backend
 from tokenscope.decode.engine import AttentionForm, Engine
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
+from tokenscope.runs.windows import score
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ class Model(Engine):
         return runs.fork(self, trace, at, token, Settings(**settings)).result()
 
     def score(self, text: str, *, language: str = "", alternatives: int = 10) -> Trace:
-        """Every column for a text that someone else wrote (teacher forcing, one prefill)."""
-        return runs.score(self, text, language=language, alternatives=alternatives).result()
+        """Every column for a text that someone else wrote (teacher forcing); a text that does not
+        fit the context is scored in windows, see ``tokenscope.runs.windows``."""
+        return score(self, text, language=language, alternatives=alternatives).result()
 
     def explain(self, trace: Trace, at: int, **options: Any) -> Explanation:
         """Why token ``at`` rather than another; see ``tokenscope.runs.explain.explain``."""
