@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenscope.control import Control
 from tokenscope.errors import InputError
 from tokenscope.explain.definitions import DEFINITIONS
-from tokenscope.explain.heads import PATTERNS, STATISTICS, Found, Survey
+from tokenscope.explain.heads import ALL_STATISTICS, PATTERNS, Found, Survey
 from tokenscope.explain.methods import METHODS
 from tokenscope.explain.tables import TABLES
 from tokenscope.runs import heads
@@ -41,7 +41,7 @@ def explain_info(house: TheHouse) -> wire.ExplainInfo:
         ],
         methods=[wire.MethodInfo(name=n, cost=m.cost) for n, m in METHODS],
         tables=list(TABLES.names()),
-        statistics=list(STATISTICS),
+        statistics=list(ALL_STATISTICS),
         patterns=[*PATTERNS.names(), "edge"],
         layers=[
             wire.LayerInfo(
@@ -96,10 +96,10 @@ async def heads_route(
     seen = await worked(request, house, work)
     layers, per, cells = seen.pictures.shape[:3]
     return octets(
-        np.stack([seen.statistics[name] for name in STATISTICS]),
-        np.asarray([seen.counts[name] for name in STATISTICS], dtype=np.int32),
+        np.stack([seen.statistics[name] for name in ALL_STATISTICS]),
+        np.asarray([seen.counts[name] for name in ALL_STATISTICS], dtype=np.int32),
         seen.pictures,
-        heads_shape=f"{len(STATISTICS)},{layers},{per},{cells}", heads_cell=str(seen.cell),
+        heads_shape=f"{len(ALL_STATISTICS)},{layers},{per},{cells}", heads_cell=str(seen.cell),
         heads_layers=",".join(map(str, seen.layers)), memory_bytes=str(seen.estimate.total),
     )  # fmt: skip
 

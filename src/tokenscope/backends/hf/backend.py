@@ -225,8 +225,8 @@ class TransformersBackend:
             raise AbilityError(f"this model's memory cannot be copied ({error})") from error
 
     def close(self) -> None:
-        """Drop the model; its memory is free when the last state is gone."""
-        self.model = None
+        """Drop the weights; states that others hold keep only their own memory."""
+        self.model = self.compact = None
 
 
 def _joined(parts: list[Extension]) -> Extension:
