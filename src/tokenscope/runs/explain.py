@@ -41,7 +41,7 @@ def internals_of(engine: Engine) -> Internals:
     """
     found = _OPENED.get(engine)
     if found is None:
-        found = Internals(internals(engine.backend).model, engine.turns)
+        found = Internals(internals(engine.backend).model, engine.turn)
         _OPENED[engine] = found
     return found
 

@@ -21,7 +21,7 @@ from tokenscope.backends.hf.cache import (
     growing_cache,
     plain_layers,
 )
-from tokenscope.backends.hf.compact import CompactStep, compact_step
+from tokenscope.backends.hf.compact import CompactStep, LeanFeed, compact_step
 from tokenscope.errors import AbilityError
 
 TOKENS = 8
@@ -186,7 +186,7 @@ def _difference(
     return worst, layers
 
 
-def _larger(worst: float, found: torch.Tensor) -> float:
+def _larger(worst: float, found: torch.Tensor | float) -> float:
     """The larger one; NaN counts as infinite (``max`` would drop it)."""
     value = float(found)
     return max(worst, value) if value == value else float("inf")
@@ -199,17 +199,44 @@ def _compact_difference(
     logits: torch.Tensor,
     reference: list[torch.Tensor],
 ) -> float:
-    """The same for the lean step, fed one token at a time; inf where it cannot run."""
-    cache = [GrowingLayer() for _ in range(plain_layers(model.config) or 0)]
+    """The same for the lean step; inf where it cannot run.
+
+    One state is fed token by token and another, a fork, three at a time beside it; then a fork of
+    each takes one token in one go: so one token, several, many states and chains are all seen.
+    """
+    tokens = ids[0].tolist()
+    count = plain_layers(model.config) or 0
     scale = float(logits.abs().max().clamp(min=1.0))
     worst = 0.0
+
+    def compare(at: int, got: torch.Tensor | None, rows: list[torch.Tensor]) -> float:
+        assert got is not None
+        n = len(got)
+        gap = _larger(0.0, (got - logits[at : at + n]).abs().max() / scale)
+        for row, want in zip(rows, reference, strict=True):
+            gap = _larger(gap, (row - want[:, at : at + n, : at + n]).abs().max())
+        return gap
+
     try:
         with torch.inference_mode():
-            for t, token in enumerate(ids[0].tolist()):
-                got, rows = compact(token, cache, True)
-                worst = _larger(worst, (got[0] - logits[t]).abs().max() / scale)
-                for row, want in zip(rows, reference, strict=True):
-                    worst = _larger(worst, (row[:, 0] - want[:, t, : t + 1]).abs().max())
+            one = [GrowingLayer() for _ in range(count)]
+            other = [GrowingLayer() for _ in range(count)]
+            compact([LeanFeed(tokens[:4], other, 0, 0)])
+            other = [layer.forked(2) for layer in other]
+            for t, token in enumerate(tokens):
+                at = 2 + 3 * t
+                feeds = [LeanFeed([token], one, 1, 1)]
+                if at + 3 <= len(tokens):
+                    feeds.append(LeanFeed(tokens[at : at + 3], other, 3, 3))
+                for start, (got, rows) in zip((t, at), compact(feeds), strict=False):
+                    worst = _larger(worst, compare(start, got, rows))
+            ends = (4, 6)
+            pair = [[x.forked(n) for x in c] for n, c in zip(ends, (one, other), strict=True)]
+            found = compact(
+                [LeanFeed([tokens[n]], c, 1, 1) for n, c in zip(ends, pair, strict=True)]
+            )
+            for start, (got, rows) in zip(ends, found, strict=True):
+                worst = _larger(worst, compare(start, got, rows))
     except (RuntimeError, ValueError, AttributeError, TypeError):
         return float("inf")
     return worst
