@@ -54,6 +54,6 @@ def test_bad_input_names_the_field(capsys: pytest.CaptureFixture[str]) -> None:
     for field, bad in (
         ("corrupt", ["patch", CLEAN]),
         ("reference", ["ablate", CLEAN, "--reference", "absent"]),
-        ("part", ["patch", CLEAN, "--corrupt", CLEAN.replace(" i", " k"), "--part", "neurons"]),
+        ("part", ["patch", CLEAN, "--corrupt", "for k in range(n): print(", "--part", "neurons"]),
     ):
         assert asked(capsys, *bad, code=2)["error"]["message"].startswith(field)
