@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tokenscope.backends.protocol import Rows
+from tokenscope.backends.protocol import Feed
 from tokenscope.runs.generate import Settings, fork, generate, score
 from tokenscope.runs.model import Model
 
@@ -54,13 +54,13 @@ def fed(request: pytest.FixtureRequest, family: Model) -> tuple[Model, list[int]
     ids = [int(i) for i in family.backend.encode(TEXT).ids]
     state = family.backend.start()
     if request.param == "prefill":
-        out = family.backend.extend(state, ids, Rows(len(ids)))
+        out = family.backend.extend(Feed(state, ids, rows=len(ids)))
         rows = [[layer[:, t] for layer in out.attention] for t in range(len(ids))]
     else:
-        family.backend.extend(state, ids[:9])
+        family.backend.extend(Feed(state, ids[:9]))
         rows = [None] * 9
         for i in ids[9:]:
-            out = family.backend.extend(state, [i], Rows(1))
+            out = family.backend.extend(Feed(state, [i], rows=1))
             rows.append([layer[:, 0] for layer in out.attention])
     return family, ids, rows
 

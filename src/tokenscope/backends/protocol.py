@@ -1,43 +1,51 @@
-"""What a backend is: text to ids and bytes, ids to logits, states that can be extended and forked.
+"""What a backend is, in parts that exist or do not: each is declared, none is guessed.
 
-The walk: ``encode`` -> ``start`` -> ``extend`` (many tokens: prefill; one: a step) -> ``fork``.
-A backend declares *abilities*; a face refuses plainly what is missing.
+Every backend has what :class:`Backend` says. What more it can do stands in its *abilities*, and
+each such part is a protocol of its own: ``vocabulary`` (text to ids and bytes), ``stepper`` (a
+memory that is fed and forked), ``streamer`` (a server that decodes by itself), ``scorer``,
+``internals``, ``infill``, ``chat``. Whoever needs a part asks for it by the function of that name,
+which gives it, typed, or raises AbilityError.
+
+The walk of a stepper: ``encode`` -> ``start`` -> ``extend_many`` -> ``fork``. Nothing here imports
+torch: numbers stay where the backend has them until they are measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, cast
 
-import torch
-
+from tokenscope.errors import AbilityError
 from tokenscope.trace.tokens import Tokens
 
 ForkKind = Literal["crop", "copy", "none"]
+ScoreKind = Literal["full", "top"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is known of a loaded model. ``attention_layers``: layer numbers that have attention.
+    """What is known of a loaded model; None: the backend (a server) does not tell.
 
-    ``notes`` are plain sentences on what was chosen at load time (kernel, dtype, fallbacks).
-    ``start_token``: the literal put before plain prompts, "" for none. ``errors``: column -> how
-    far 16-bit arithmetic moved it between one prefill and cached steps, measured at load on a
-    probe text, in the column's own unit; {} for float32.
+    ``attention_layers``: layer numbers that have attention. ``state_bytes_per_token``: what a
+    state costs here (0: the memory is elsewhere). ``notes`` are plain sentences on what was chosen
+    at load time (kernel, dtype, fallbacks). ``start_token``: the literal put before plain
+    prompts, "" for none. ``errors``: column -> how far 16-bit arithmetic moved it between one
+    prefill and cached steps, measured at load on a probe text, in the column's own unit; {} for
+    float32.
     """
 
     name: str
     path: str
     architecture: str
     backend: str
-    parameters: int
-    layers: int
-    heads: int
-    kv_heads: int
-    hidden: int
-    vocab: int
-    context: int
+    parameters: int | None
+    layers: int | None
+    heads: int | None
+    kv_heads: int | None
+    hidden: int | None
+    vocab: int | None
+    context: int | None
     dtype: str
     device: str
     kernel: str
@@ -55,36 +63,97 @@ class ModelInfo:
 class Abilities:
     """What a backend can do.
 
-    ``logits``: the full distribution (else only top-K: columns are bounds). ``attention``: rows of
-    all heads. ``fork``: ``crop`` at any position, ``copy`` only where a state was kept, ``none``.
-    ``internals``: gradients and hooks into modules (explanations, ablation).
+    ``scores``: ``full`` distributions, or the ``top`` of them (columns are then bounds).
+    ``vocabulary``, ``steps``, ``stream``, ``scoring``, ``infill``, ``chat``, ``internals``: the
+    protocols below. ``attention``: rows of all heads. ``changes``: a feed's inner edits.
+    ``fork``: ``crop`` at any position, ``copy`` only where a state was kept, ``none``.
     """
 
-    logits: bool = True
+    scores: ScoreKind = "full"
     attention: bool = True
     fork: ForkKind = "crop"
     infill: bool = False
     chat: bool = False
     internals: bool = False
+    vocabulary: bool = True
+    steps: bool = True
+    stream: bool = False
+    scoring: bool = False
+    changes: bool = False
 
 
-@dataclass(slots=True)
-class Rows:
-    """Which attention rows an ``extend`` is to hand back: those of its last ``last`` queries."""
+@dataclass(frozen=True, slots=True)
+class Full:
+    """n whole distributions. ``logits`` float32 (n, V): a tensor on its device, or an array.
 
-    last: int = 0
+    After a long feed it may be a thing that makes rows only when it is sliced (``logits[a:b]``,
+    ``logits[i]``; it has a ``shape``), so that (n, V) never exists whole.
+    """
+
+    logits: Any
+
+    def __len__(self) -> int:
+        return int(self.logits.shape[0])
+
+    def cut(self, start: int, stop: int) -> Full:
+        """The distributions ``start..stop-1``."""
+        return Full(self.logits[start:stop])
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The most likely tokens of n distributions: what a server tells. Arrays or tensors.
+
+    ``ids`` int32 (n, K), -1 where there is none. ``logprobs`` float32 (n, K), most likely first,
+    -inf where there is none. ``missing`` float (n,): 1 - sum of p, never below 0. ``chosen``
+    float32 (n,): the logprob of the token that came, which may lie outside the top; NaN where
+    nobody tells, None where nothing has come yet.
+    """
+
+    ids: Any
+    logprobs: Any
+    missing: Any
+    chosen: Any = None
+
+    def __len__(self) -> int:
+        return int(self.ids.shape[0])
+
+    def cut(self, start: int, stop: int) -> Top:
+        """The distributions ``start..stop-1``."""
+        chosen = None if self.chosen is None else self.chosen[start:stop]
+        part = slice(start, stop)
+        return Top(self.ids[part], self.logprobs[part], self.missing[part], chosen)
+
+
+Scores = Full | Top
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What decoding wants done: these ids to this state.
+
+    ``rows``: attention rows wanted of the last ``rows`` queries. ``scores``: distributions wanted
+    after the last ``scores`` of the ids (None: after each, 0: none); others are never computed.
+    ``changes``: inner edits in force while these ids are read; AbilityError where they cannot be.
+    """
+
+    state: Any
+    ids: Sequence[int]
+    rows: int = 0
+    scores: int | None = None
+    changes: tuple[Any, ...] = ()
 
 
 @dataclass(slots=True)
 class Extension:
-    """What one ``extend`` gives back.
+    """What one feed gives back.
 
-    ``logits`` float32 (n, V) on the model's device: row i is the distribution of the token *after*
-    the i-th new one. ``attention``: one float32 tensor (H, rows, keys) per attention layer, or [].
+    ``scores``: row i is the distribution of the token *after* the i-th wanted id; None where none
+    was wanted. ``attention``: one float32 (H, rows, keys) per attention layer, or [].
     """
 
-    logits: torch.Tensor
-    attention: list[torch.Tensor]
+    scores: Scores | None
+    attention: list[Any]
 
 
 class State(Protocol):
@@ -97,28 +166,32 @@ class State(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the state holds."""
+        """Bytes that the state holds, those that it shares with other states too."""
+        ...
+
+    @property
+    def blocks(self) -> Mapping[int, int]:
+        """Bytes of each block of memory by a key: states that share a block show the same key."""
         ...
 
 
-@runtime_checkable
 class Backend(Protocol):
-    """One loaded model. Not thread safe: callers take turns (see ``decode.prefixes``)."""
+    """One model, here or on a server. Not thread safe: callers take turns."""
 
     info: ModelInfo
     abilities: Abilities
     stop_ids: frozenset[int]
 
+    def close(self) -> None:
+        """Give the memory back."""
+        ...
+
+
+class Vocabulary(Protocol):
+    """Text to ids and bytes, and back."""
+
     def encode(self, text: str, bos: bool = True) -> Tokens:
         """Text to tokens whose bytes concatenate to the text exactly. Raises InputError."""
-        ...
-
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> Tokens:
-        """Messages through the tokenizer's chat template. Raises AbilityError without one."""
-        ...
-
-    def encode_infill(self, prefix: str, suffix: str) -> Tokens:
-        """Prefix and suffix in the model's infill order. Raises AbilityError without marks."""
         ...
 
     def piece(self, token_id: int) -> bytes:
@@ -129,21 +202,144 @@ class Backend(Protocol):
         """The literal of a special id, None for an ordinary one."""
         ...
 
+
+class Stepper(Protocol):
+    """A memory of what was read, fed with ids and forked."""
+
     def start(self) -> Any:
         """An empty state."""
         ...
 
-    def extend(self, state: Any, ids: Sequence[int], rows: Rows | None = None) -> Extension:
-        """Feed ids. Raises InputError for an unknown id, CapacityError past the context."""
+    def extend_many(self, feeds: Sequence[Feed]) -> list[Extension]:
+        """Do several feeds, each of its own state; the numbers are those of each alone.
+
+        All are checked before the first is done. Raises InputError for an unknown id or a state
+        that is fed twice, CapacityError past the context, AbilityError for changes.
+        """
+        ...
+
+    def extend(self, feed: Feed) -> Extension:
+        """``extend_many`` of one."""
         ...
 
     def fork(self, state: Any, length: int) -> Any:
         """A state of its own that has seen the first ``length`` ids of ``state``.
 
-        Raises AbilityError when the backend cannot go back to that length.
+        Raises InputError for a length outside the state, AbilityError when the backend cannot go
+        back to that length.
         """
         ...
 
-    def close(self) -> None:
-        """Give the memory back."""
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a server is asked to decode: a text, or ids where it takes them.
+
+    ``sampler``: temperature, top_k, top_p, min_p, repetition_penalty, seed. ``top``: how many
+    candidates of each position it should tell.
+    """
+
+    text: str
+    max_new_tokens: int
+    sampler: Mapping[str, float]
+    stop: tuple[str, ...] = ()
+    top: int = 10
+    ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One token of a server's stream; ``scores`` has one row, ``id`` is -1 where it is not told."""
+
+    id: int
+    piece: bytes
+    scores: Top
+
+
+class Streamer(Protocol):
+    """A server that decodes by itself and tells what it did."""
+
+    def stream(self, asked: Asked, cancelled: Callable[[], bool]) -> Iterator[Told]:
+        """Tokens as they come; ends early once ``cancelled()``. Raises CapacityError."""
         ...
+
+
+class Scorer(Protocol):
+    """A server that scores a text given to it."""
+
+    def score(self, text: str, top: int) -> tuple[Tokens, Top]:
+        """T tokens and T - 1 distributions (row i: of token i + 1)."""
+        ...
+
+
+class Internals(Protocol):
+    """A model whose module is at hand: for hooks and gradients."""
+
+    model: Any  # a torch module in eval mode
+
+
+class Infill(Protocol):
+    """Marks for filling a gap."""
+
+    def encode_infill(self, prefix: str, suffix: str) -> Tokens:
+        """Prefix and suffix in the model's infill order."""
+        ...
+
+    def infill_stops(self) -> frozenset[int]:
+        """Ids at which an infill ends, besides ``stop_ids``."""
+        ...
+
+
+class Chat(Protocol):
+    """A template for messages."""
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> Tokens:
+        """Messages as the model was trained to see them. Raises InputError."""
+        ...
+
+
+P = TypeVar("P")
+
+
+def _part(backend: Backend, declared: bool, lacks: str) -> Any:
+    if not declared:
+        raise AbilityError(f"this model {lacks}")
+    return backend
+
+
+def vocabulary(backend: Backend) -> Vocabulary:
+    """The backend as a vocabulary. Raises AbilityError."""
+    able = backend.abilities.vocabulary
+    return cast(Vocabulary, _part(backend, able, "does not tell how text becomes tokens"))
+
+
+def stepper(backend: Backend) -> Stepper:
+    """The backend as something to feed. Raises AbilityError."""
+    able = backend.abilities.steps
+    return cast(Stepper, _part(backend, able, "decodes by itself; it cannot be fed"))
+
+
+def streamer(backend: Backend) -> Streamer:
+    """The backend as a server that decodes. Raises AbilityError."""
+    return cast(Streamer, _part(backend, backend.abilities.stream, "does not decode by itself"))
+
+
+def scorer(backend: Backend) -> Scorer:
+    """The backend as a server that scores. Raises AbilityError."""
+    return cast(Scorer, _part(backend, backend.abilities.scoring, "cannot score a given text"))
+
+
+def internals(backend: Backend) -> Internals:
+    """The backend with its module. Raises AbilityError."""
+    lacks = "gives no access to the model's internals"
+    return cast(Internals, _part(backend, backend.abilities.internals, lacks))
+
+
+def infill(backend: Backend) -> Infill:
+    """The backend with infill marks. Raises AbilityError."""
+    return cast(Infill, _part(backend, backend.abilities.infill, "has no infill tokens"))
+
+
+def chat(backend: Backend) -> Chat:
+    """The backend with a chat template. Raises AbilityError."""
+    return cast(Chat, _part(backend, backend.abilities.chat, "has no chat template"))

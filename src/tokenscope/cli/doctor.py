@@ -150,5 +150,5 @@ def bundled() -> Finding:
     model = loaded(None, None, None, False)
     trace = model.generate("def add(a, b):\n    return", max_new_tokens=1)
     model.close()
-    size = model.info.parameters / 1e6
+    size = (model.info.parameters or 0) / 1e6
     return Finding("bundled model", "ok", f"{size:.1f} M parameters; wrote {trace.generated!r}")

@@ -12,14 +12,25 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from tokenscope.backends.protocol import Abilities, Backend, ModelInfo, Rows
+from tokenscope.backends.protocol import (
+    Abilities,
+    Backend,
+    Feed,
+    Full,
+    ModelInfo,
+    Scores,
+    Stepper,
+    Vocabulary,
+    stepper,
+    vocabulary,
+)
 from tokenscope.decode.prefixes import Prefixes
 from tokenscope.decode.sampling import Draw, Sampler
 from tokenscope.decode.step import Step
 from tokenscope.decode.turns import Turns
 from tokenscope.metrics.attention import reduce_rows
+from tokenscope.metrics.measure import measure, metric_names
 from tokenscope.metrics.series import RunningPerplexity
-from tokenscope.metrics.step import measure
 from tokenscope.trace.alternatives import Alternatives
 from tokenscope.trace.attention import Attention
 from tokenscope.trace.columns import F32
@@ -74,6 +85,16 @@ class Engine:
         """What the backend can do."""
         return self.backend.abilities
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Text to ids and back. Raises AbilityError where the backend does not tell."""
+        return vocabulary(self.backend)
+
+    @property
+    def stepper(self) -> Stepper:
+        """What is fed. Raises AbilityError where the backend decodes by itself."""
+        return stepper(self.backend)
+
     def decode(self, plan: Plan, cancel: Event) -> Decoding:
         """Iterate the result for Steps. ``cancel`` ends it within one step."""
         return Decoding(self, plan, cancel)
@@ -87,7 +108,8 @@ class Decoding:
 
     def __init__(self, engine: Engine, plan: Plan, cancel: Event) -> None:
         self.engine = engine
-        self.backend = engine.backend
+        self.stepper = engine.stepper
+        self.vocabulary = engine.vocabulary
         self.plan = plan
         self.cancel = cancel
         self.have = len(plan.shared) if plan.shared is not None else 0
@@ -106,8 +128,8 @@ class Decoding:
         if plan.known is not None:
             yield self._with_perplexity(plan.known)
         # 2. the given tokens, in chunks
-        logits = rows = None
-        for step, logits, rows in self._prefill(ids):  # noqa: B007 (the last ones are used below)
+        scores = rows = None
+        for step, scores, rows in self._prefill(ids):  # noqa: B007 (the last ones are used below)
             if step is not None:
                 yield step
             if self.cancel.is_set():
@@ -119,10 +141,12 @@ class Decoding:
         finish: Finish = "length" if plan.max_new_tokens else "scored"
         t = len(ids)
         elapsed = 0.0
-        while t < end and logits is not None:
+        while t < end and isinstance(scores, Full):
             began = time.perf_counter()
-            chosen, sampled = draw.pick(logits[-1], self.state.ids)
-            step = self._measured(t, [chosen], logits[-1:], rows, False)
+            chosen, sampled = draw.pick(torch.as_tensor(scores.logits[-1]), self.state.ids)
+            step = self._measured(
+                t, [chosen], scores.cut(len(scores) - 1, len(scores)), rows, False
+            )
             elapsed += (time.perf_counter() - began) * 1e3
             done = self._stops(chosen, step.tokens.data)
             yield self._timed(step, elapsed, sampled)
@@ -133,27 +157,25 @@ class Decoding:
             if self.cancel.is_set():
                 finish = "cancelled"
                 break
-            if t >= end or t > self.engine.info.context:
+            if t >= end or t > (self.engine.info.context or t):
                 break
-            want = Rows(1) if plan.attention != "none" else None
+            want = int(plan.attention != "none")
             with self.engine.turns:
                 began = time.perf_counter()
-                out = self.backend.extend(self.state, [chosen], want)
+                out = self.stepper.extend(Feed(self.state, [chosen], want))
                 elapsed = (time.perf_counter() - began) * 1e3
-            logits, rows = out.logits, out.attention
+            scores, rows = out.scores, out.attention
         yield finish
 
     # --- parts ---------------------------------------------------------------------------------
-    def _prefill(
-        self, ids: Any
-    ) -> Iterator[tuple[Step | None, torch.Tensor, list[torch.Tensor] | None]]:
-        """Feed the given tokens; a chunk's logits measure the tokens *after* each of its own."""
+    def _prefill(self, ids: Any) -> Iterator[tuple[Step | None, Scores | None, list[Any] | None]]:
+        """Feed the given tokens; a chunk's scores measure the tokens *after* each of its own."""
         total = len(ids)
         position = len(self.state.ids)
         if self.have == 0:
             first = self._blank()
             if first is not None:
-                yield first, torch.empty(0), None
+                yield first, None, None
                 if self.cancel.is_set():
                     return
         while position < total:
@@ -163,18 +185,19 @@ class Decoding:
                 end = min(end, total - 1)
             elif self.engine.abilities.fork == "copy" and position == total - 1 > 0:
                 with self.engine.turns:
-                    self.engine.prefixes.put(self.backend.fork(self.state, position))
+                    self.engine.prefixes.put(self.stepper.fork(self.state, position))
             began = time.perf_counter()
             # token t has its row in the query at t-1: wanted from max(record_from, position+1) on
             last = end - max(position, self.record_from - 1)
-            want = Rows(last) if last > 0 and self.plan.attention != "none" else None
+            want = max(last, 0) if self.plan.attention != "none" else 0
             with self.engine.turns:
-                out = self.backend.extend(self.state, ids[position:end].tolist(), want)
+                out = self.stepper.extend(Feed(self.state, ids[position:end].tolist(), want))
+            assert out.scores is not None
             start = max(position + 1, self.have)
             upto = min(end + 1, total)
             step = None
             if upto > start:
-                piece = out.logits[start - position - 1 : upto - position - 1]
+                piece = out.scores.cut(start - position - 1, upto - position - 1)
                 step = self._measured(
                     start, ids[start:upto].tolist(), piece, out.attention or None, True,
                     (upto, total), end,
@@ -182,10 +205,10 @@ class Decoding:
                 elapsed = (time.perf_counter() - began) * 1e3 / max(end - position, 1)
                 step = self._timed(step, elapsed, math.nan)
             position = end
-            yield step, out.logits, out.attention
+            yield step, out.scores, out.attention
 
     def _chunk(self, position: int) -> int:
-        logits = LOGIT_BYTES // (4 * max(self.engine.info.vocab, 1))
+        logits = LOGIT_BYTES // (4 * max(self.engine.info.vocab or 1, 1))
         size = max(16, min(MAX_CHUNK, logits))
         if self.plan.attention != "none":  # rows of many queries at once would be large
             size = min(size, max(position, self.record_from - 1) + ROW_CHUNK - position)
@@ -196,11 +219,11 @@ class Decoding:
         if not len(self.plan.given):
             return None
         nan = np.full(1, np.nan, dtype=np.float32)
-        names = [*_metric_names(), "perplexity", "time_ms"]
+        names = [*metric_names(self.engine.abilities.scores), "perplexity", "time_ms"]
         k = self.plan.alternatives
         alternatives = None
         if k:
-            k = min(k, self.engine.info.vocab)
+            k = min(k, self.engine.info.vocab or k)
             alternatives = Alternatives(
                 np.full((1, k), -1, dtype=np.int32), np.full((1, k), np.nan, dtype=np.float32)
             )
@@ -216,37 +239,31 @@ class Decoding:
         self,
         start: int,
         ids: Sequence[int],
-        logits: torch.Tensor,
-        rows: list[torch.Tensor] | None,
+        scores: Scores,
+        rows: list[Any] | None,
         prompt: bool,
         progress: tuple[int, int] | None = None,
         fed: int | None = None,
     ) -> Step:
         """Columns, alternatives and attention of the tokens ``start..start+n-1``.
 
-        ``logits`` (n, V) are those that predict them. ``rows`` end at the query ``fed - 1``.
+        ``scores`` (n rows) are those that predict them. ``rows`` end at the query ``fed - 1``.
         """
-        targets = torch.as_tensor(ids, device=logits.device)
-        with torch.inference_mode():
-            columns, top_ids, top_logprobs = measure(logits, targets, self.plan.alternatives)
-            packed = torch.stack(list(columns.values())).cpu().numpy()
-        values: dict[str, F32] = dict(zip(columns, packed, strict=True))
+        found = measure(scores, ids, self.plan.alternatives)
+        values: dict[str, F32] = dict(found.columns)
         values["perplexity"] = self._perplexity(start, values["surprisal"])
         alternatives = None
         if self.plan.alternatives:
-            found = top_ids.cpu().numpy().astype(np.int32)
-            alternatives = self._alternatives(found, top_logprobs.cpu().numpy())
+            alternatives = self._alternatives(found.ids, found.logprobs)
         if prompt:
             tokens = self.plan.given.slice(start, start + len(ids))
         else:
-            labels = {n: s for n, s in enumerate(map(self.backend.label, ids)) if s is not None}
-            tokens = Tokens.of(ids, [self.backend.piece(i) for i in ids], labels)
+            labels = {n: s for n, s in enumerate(map(self.vocabulary.label, ids)) if s is not None}
+            tokens = Tokens.of(ids, [self.vocabulary.piece(i) for i in ids], labels)
         attention = self._attention(rows, start, len(ids), fed if fed is not None else start)
         return Step(start, tokens, values, alternatives, attention, prompt, progress)
 
-    def _attention(
-        self, rows: list[torch.Tensor] | None, start: int, n: int, fed: int
-    ) -> Attention | None:
+    def _attention(self, rows: list[Any] | None, start: int, n: int, fed: int) -> Attention | None:
         """The rows of tokens ``start..start+n-1`` that are to be recorded.
 
         The row of the query at ``fed - 1`` belongs to token ``fed``; when that token is still to
@@ -265,9 +282,9 @@ class Decoding:
 
     def _alternatives(self, ids: Any, logprobs: Any) -> Alternatives:
         unique = set(ids.ravel().tolist())
-        labels = {i: self.backend.label(i) for i in unique}
+        labels = {i: self.vocabulary.label(i) for i in unique}
         return Alternatives(
-            ids, logprobs, {i: self.backend.piece(i) for i in unique},
+            ids, logprobs, {i: self.vocabulary.piece(i) for i in unique},
             {i: s for i, s in labels.items() if s is not None},
         )  # fmt: skip
 
@@ -322,9 +339,3 @@ class Decoding:
             if held.form == plan.attention and held.first + held.count == len(shared):
                 return self.have
         return max(plan.n_prompt, 1, self.have)
-
-
-def _metric_names() -> tuple[str, ...]:
-    from tokenscope.metrics.step import METRICS
-
-    return METRICS.names()

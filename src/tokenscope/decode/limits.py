@@ -24,9 +24,9 @@ def record_bytes(info: ModelInfo, given: int, total: int, attention: str) -> int
     """Bytes of attention records for the tokens ``given..total-1``."""
     layers, n = len(info.attention_layers), max(total - given, 0)
     if attention == "top":
-        return n * top_bytes_per_token(layers, info.heads)
+        return n * top_bytes_per_token(layers, info.heads or 0)
     if attention == "full":
-        return layers * info.heads * 2 * (total * (total - 1) - given * (given - 1)) // 2
+        return layers * (info.heads or 0) * 2 * (total * (total - 1) - given * (given - 1)) // 2
     return 0
 
 
@@ -38,12 +38,13 @@ def room(info: ModelInfo, given: int, wanted: int, attention: str) -> int:
     """
     if given == 0:
         raise InputError("prompt", "is empty, and this model has no start token to begin from")
-    if given > info.context or (wanted > 0 and given >= info.context):
+    context = info.context if info.context is not None else 1 << 62
+    if given > context or (wanted > 0 and given >= context):
         raise CapacityError(
-            f"{given} tokens do not fit the context of {info.context}",
-            fits=info.context - (1 if wanted else 0),
+            f"{given} tokens do not fit the context of {context}",
+            fits=context - (1 if wanted else 0),
         )
-    total = given + min(wanted, info.context - given)
+    total = given + min(wanted, context - given)
     free = int(free_bytes(info.device) * RESERVE)
 
     def need(tokens: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenscope.backends.protocol import Backend
+from tokenscope.backends.protocol import Backend, stepper
 from tokenscope.trace.record import Trace
 
 BUDGET = 1 << 30
@@ -68,11 +68,11 @@ class Prefixes:
                 if (crop or n == len(kept.ids)) and n > (best[0] if best else 0):
                     best = (n, kept)
             if best is None:
-                return self._backend.start()
+                return stepper(self._backend).start()
             n, kept = best
             self._kept.remove(kept)
             self._kept.append(kept)
-            return self._backend.fork(kept.state, n)
+            return stepper(self._backend).fork(kept.state, n)
 
     def measured(self, ids: Sequence[int] | NDArray[np.int32], k: int) -> Trace | None:
         """The longest measured start of ``ids`` with exactly ``k`` alternatives, or None."""

@@ -1,5 +1,6 @@
 """Signals: one function, one formula, one registered name each."""
 
-from tokenscope.metrics.step import METRICS, Distribution, measure, top_alternatives
+from tokenscope.metrics.measure import Measured, measure, metric_names
+from tokenscope.metrics.step import METRICS, Distribution
 
-__all__ = ["METRICS", "Distribution", "measure", "top_alternatives"]
+__all__ = ["METRICS", "Distribution", "Measured", "measure", "metric_names"]

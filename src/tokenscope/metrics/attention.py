@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from tokenscope.trace.attention import NO_KEY, TOP_K, Attention
 
 
 def reduce_rows(
-    rows: Sequence[torch.Tensor],
+    rows: Sequence[Any],
     layers: tuple[int, ...],
     first: int,
     form: Literal["top", "full"],
@@ -21,11 +21,11 @@ def reduce_rows(
 ) -> Attention:
     """The record of the tokens ``first..first+r-1`` from the rows of r consecutive queries.
 
-    ``rows``: one float32 (H, r, first+r-1) per attention layer; row j belongs to the query at
-    ``first - 1 + j``, so its keys from ``first + j`` on are 0. Raises CapacityError when ``top``
-    is asked over more keys than uint16 can name.
+    ``rows``: one float32 (H, r, first+r-1), a tensor or an array, per attention layer; row j
+    belongs to the query at ``first - 1 + j``, so its keys from ``first + j`` on are 0. Raises
+    CapacityError when ``top`` is asked over more keys than uint16 can name.
     """
-    stack = torch.stack(list(rows)) if len(rows) > 1 else rows[0][None]  # (L, H, r, keys)
+    stack = torch.stack([torch.as_tensor(r) for r in rows])  # (L, H, r, keys)
     count, keys = stack.shape[2], stack.shape[3]
     if form == "full":
         half = stack.to(torch.float16).cpu().numpy()

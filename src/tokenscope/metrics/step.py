@@ -2,6 +2,7 @@
 
 p = softmax(z) of float32 logits z, natural logs (nats). A metric is one function over a
 :class:`Distribution`; to add one: write it, register it, give it a test and a row in the docs.
+Where only the top of a distribution is known, its form in ``metrics.top`` stands in, if it has one.
 """
 
 from __future__ import annotations
@@ -16,9 +17,6 @@ from tokenscope.trace.columns import COLUMNS, ColumnSpec
 
 Metric = Callable[["Distribution"], torch.Tensor]
 METRICS: Registry[Metric] = Registry("metric")
-
-# Rows reduced at a time: a block of logits then stays in the processor's cache.
-BLOCK_VALUES = 1 << 19
 
 
 class Distribution:
@@ -50,6 +48,17 @@ class Distribution:
     def top2(self) -> torch.Tensor:
         """float32 (n, 2) the two largest logprobs."""
         return self.logp.topk(min(2, self.logp.shape[1]), dim=1).values
+
+    @cached_property
+    def greater(self) -> torch.Tensor:
+        """float32 (n,) how many tokens stand before the one that came: of equals, smaller ids."""
+        mine = self.logits.gather(1, self.targets[:, None])
+        before = (self.logits > mine).sum(dim=-1)
+        equal = (self.logits == mine).sum(dim=-1)
+        for row in (equal > 1).nonzero()[:, 0].tolist():  # rare in float32, common in 16 bits
+            start = self.logits[row, : int(self.targets[row])]
+            before[row] += (start == mine[row]).sum()
+        return before.to(torch.float32)
 
     @cached_property
     def weighted(self) -> torch.Tensor:
@@ -97,9 +106,11 @@ def probability(d: Distribution) -> torch.Tensor:
 @metric(ColumnSpec("rank", "Rank", "", "1 + |{v : p_v > p_x}|", "Gehrmann 2019 (GLTR)",
                    lo=1.0, hi=100.0, better="low", scale="log"))  # fmt: skip
 def rank(d: Distribution) -> torch.Tensor:
-    """1 + the number of tokens that are strictly more likely (Gehrmann 2019)."""
-    mine = d.logits.gather(1, d.targets[:, None])
-    return 1.0 + (d.logits > mine).sum(dim=-1).to(torch.float32)
+    """1 + the number of tokens that are more likely (Gehrmann 2019); of equals, smaller ids first.
+
+    So a token's rank is its place among the alternatives, also where 16-bit logits tie.
+    """
+    return 1.0 + d.greater
 
 
 @metric(ColumnSpec("entropy", "Entropy", "nats", "H = -sum p ln p", "Shannon 1948",
@@ -133,34 +144,17 @@ def p_ratio(d: Distribution) -> torch.Tensor:
     return (d.target_logp - d.top2[:, 0]).exp()
 
 
-def measure(
-    logits: torch.Tensor, targets: torch.Tensor, k: int
-) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """All metrics and the top ``k`` of n positions, block by block.
-
-    ``logits`` float32 (n, V), ``targets`` int64 (n,). Gives back float32 (n,) per name, then ids
-    int64 (n, k) and logprobs float32 (n, k), most likely first.
-    """
-    n, size = logits.shape
-    step = max(1, BLOCK_VALUES // max(size, 1))
-    blocks: list[dict[str, torch.Tensor]] = []
-    ids: list[torch.Tensor] = []
-    logprobs: list[torch.Tensor] = []
-    for start in range(0, n, step):
-        d = Distribution(logits[start : start + step], targets[start : start + step])
-        top_ids, top_logprobs = top_alternatives(d, k)
-        blocks.append({name: function(d) for name, function in METRICS})
-        ids.append(top_ids)
-        logprobs.append(top_logprobs)
-    if len(blocks) == 1:
-        return blocks[0], ids[0], logprobs[0]
-    columns = {name: torch.cat([b[name] for b in blocks]) for name in METRICS.names()}
-    return columns, torch.cat(ids), torch.cat(logprobs)
-
-
 def top_alternatives(d: Distribution, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """ids int64 (n, k) and logprobs float32 (n, k) of the k most likely tokens, in order."""
-    k = min(k, d.logp.shape[1])
-    values, ids = d.logp.topk(max(k, min(2, d.logp.shape[1])), dim=1)
+    size = d.logits.shape[1]
+    k = min(k, size)
+    more = min(max(k + 1, 2), size)  # one more shows whether a tie is cut in two
+    values, ids = d.logp.topk(more, dim=1)
+    tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
+    for row in tied.nonzero()[:, 0].tolist():
+        at = (d.logp[row] >= values[row, -1]).nonzero()[:, 0]  # ascending ids
+        order = d.logits[row, at].sort(descending=True, stable=True).indices[:more]
+        ids[row] = at[order]
+        values[row] = d.logp[row, ids[row]]
     d.__dict__["top2"] = values[:, :2]  # the same pass serves margin and p_ratio
     return ids[:, :k], values[:, :k]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenscope.backends.protocol import Rows
+from tokenscope.backends.protocol import Feed
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.trace.record import Trace
@@ -77,11 +77,13 @@ def recompute_rows(engine: Engine, trace: Trace, start: int, end: int) -> NDArra
         state = engine.prefixes.take(trace.ids, start)
         before = len(state.ids)
         if start > before:
-            engine.backend.extend(state, trace.ids[before:start].tolist())
-        out = engine.backend.extend(state, trace.ids[start:end].tolist(), Rows(end - start))
+            engine.stepper.extend(Feed(state, trace.ids[before:start].tolist(), scores=0))
+        out = engine.stepper.extend(
+            Feed(state, trace.ids[start:end].tolist(), rows=end - start, scores=0)
+        )
     if engine.abilities.fork == "crop":
         engine.prefixes.put(state)
-    return np.stack([r.cpu().numpy() for r in out.attention]).astype(np.float32)
+    return np.stack([np.asarray(r, dtype=np.float32) for r in out.attention])
 
 
 def reduced(

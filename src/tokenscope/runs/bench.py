@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from tokenscope.backends.protocol import internals
 from tokenscope.decode.engine import AttentionForm, Engine, Plan
 from tokenscope.decode.sampling import Sampler
 from tokenscope.decode.step import Step
-from tokenscope.errors import AbilityError, InputError
+from tokenscope.errors import InputError
 from tokenscope.runs.generate import Settings, fork
 from tokenscope.trace.record import Trace
 from tokenscope.trace.tokens import Tokens
@@ -37,12 +38,10 @@ def decode(
     plain tokens/s (prompt included in both). ``branch_first_token_ms``: from asking for a fork to
     its first token, at half and at nearly the whole of the sequence.
     """
-    model = getattr(engine.backend, "model", None)
-    if model is None:
-        raise AbilityError("this benchmark needs a transformers model")
+    model = internals(engine.backend).model
     if prompt_tokens < 2 or new_tokens < 2 or pairs < 1:
         raise InputError("bench", "needs at least 2 tokens of prompt, 2 new ones and 1 pair")
-    if prompt_tokens + new_tokens > engine.info.context:
+    if prompt_tokens + new_tokens > (engine.info.context or 1 << 62):
         raise InputError("prompt_tokens", f"exceeds the context of {engine.info.context}")
     ids = sample_ids(engine, prompt_tokens)
     plain(model, ids, new_tokens)
@@ -78,10 +77,8 @@ def decode(
 
 def prefill(engine: Engine, *, prompt_tokens: int = 2000, pairs: int = 5) -> dict[str, Any]:
     """All columns of a prompt against one bare forward over it (sdpa, no cache kept)."""
-    model = getattr(engine.backend, "model", None)
-    if model is None:
-        raise AbilityError("this benchmark needs a transformers model")
-    if prompt_tokens > engine.info.context:
+    model = internals(engine.backend).model
+    if prompt_tokens > (engine.info.context or 1 << 62):
         raise InputError("prompt_tokens", f"exceeds the context of {engine.info.context}")
     ids = sample_ids(engine, prompt_tokens)
     rows = []
@@ -103,7 +100,7 @@ def prefill(engine: Engine, *, prompt_tokens: int = 2000, pairs: int = 5) -> dic
 def sample_ids(engine: Engine, count: int) -> list[int]:
     """``count`` ordinary ids, the same at every call: code, repeated."""
     text = "def parse(line, sep=','):\n    fields = []\n    for part in line.split(sep):\n" * 4
-    ids = [int(i) for i in engine.backend.encode(text, bos=False).ids]
+    ids = [int(i) for i in engine.vocabulary.encode(text, bos=False).ids]
     return (ids * (count // len(ids) + 1))[:count]
 
 
@@ -137,7 +134,7 @@ def _bare(model: Any, ids: list[int]) -> float:
 
 
 def _plan(engine: Engine, ids: list[int], new_tokens: int, attention: AttentionForm) -> Plan:
-    given = Tokens.of(ids, [engine.backend.piece(i) for i in ids])
+    given = Tokens.of(ids, [engine.vocabulary.piece(i) for i in ids])
     return Plan(given, len(ids), new_tokens, Sampler(), frozenset(), (), 10, attention)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from tokenscope.backends.hf.attention_probe import Edge
 from tokenscope.backends.hf.internals import HeadPatch, Internals, MlpPatch, Patch
+from tokenscope.backends.protocol import internals
 from tokenscope.decode.engine import Engine
-from tokenscope.errors import AbilityError, InputError
+from tokenscope.errors import InputError
 from tokenscope.explain.control import QUIET, Cancelled, Control
 from tokenscope.explain.explanation import Explanation, Table
 from tokenscope.explain.methods import METHODS
@@ -40,9 +41,7 @@ def internals_of(engine: Engine) -> Internals:
     """
     found = _OPENED.get(engine)
     if found is None:
-        if not engine.abilities.internals:
-            raise AbilityError("this backend gives no access to the model's internals")
-        found = Internals(getattr(engine.backend, "model"), engine.turns)  # noqa: B009 (not in the protocol)
+        found = Internals(internals(engine.backend).model, engine.turns)
         _OPENED[engine] = found
     return found
 
@@ -84,8 +83,8 @@ class Explaining:
         a, b = self.show(target.a), None if target.b is None else self.show(target.b)
         reasons = self._reasons(made.values)
         tokens = self.trace.tokens
-        long_a = phrase(tokens, target.at, self.engine.backend.piece(target.a)) if a else a
-        long_b = phrase(tokens, target.at, self.engine.backend.piece(target.b)) \
+        long_a = phrase(tokens, target.at, self.engine.vocabulary.piece(target.a)) if a else a
+        long_b = phrase(tokens, target.at, self.engine.vocabulary.piece(target.b)) \
             if target.b is not None else None  # fmt: skip
         chosen = target.at < len(self.trace) and int(self.trace.ids[target.at]) == target.a
         words = sentence(
@@ -108,11 +107,11 @@ class Explaining:
 
     def show(self, token: int) -> str:
         """An id as text."""
-        label = self.engine.backend.label(token)
-        return label or self.engine.backend.piece(token).decode("utf-8", "replace")
+        label = self.engine.vocabulary.label(token)
+        return label or self.engine.vocabulary.piece(token).decode("utf-8", "replace")
 
     def _named(self, token: int, words: str) -> str:
-        return self.engine.backend.label(token) or words
+        return self.engine.vocabulary.label(token) or words
 
     def _reasons(self, values: np.ndarray[tuple[int], np.dtype[np.float32]]) -> list[Reason]:
         """The spans with the largest attribution, each taken out in turn."""
@@ -186,7 +185,7 @@ def _id(engine: Engine, trace: Trace, at: int, field: str, given: str | int) -> 
         for option in trace.alternatives.row(at):
             if option.bytes == wanted or option.label == given:
                 return option.id
-    tokens = engine.backend.encode(given, bos=False) if given else None
+    tokens = engine.vocabulary.encode(given, bos=False) if given else None
     if not tokens:
         raise InputError(field, "is no text that can be a token")
     return int(tokens.ids[0])

@@ -8,6 +8,7 @@ from threading import Event, Lock
 
 import numpy as np
 
+from tokenscope.backends.protocol import chat, infill
 from tokenscope.decode.collect import Collector
 from tokenscope.decode.engine import AttentionForm, Engine, Plan
 from tokenscope.decode.limits import room
@@ -148,13 +149,12 @@ def generate(
     if messages is not None:
         if suffix is not None:
             raise InputError("suffix", "an infill takes a prompt, not messages")
-        form, given = "chat", backend.encode_chat(messages)
+        form, given = "chat", chat(backend).encode_chat(messages)
     elif suffix is not None:
-        form, given = "infill", backend.encode_infill(prompt or "", suffix)
-        more = getattr(backend, "infill_stops", None)
-        stops = stops | more() if more is not None else stops
+        form, given = "infill", infill(backend).encode_infill(prompt or "", suffix)
+        stops = stops | infill(backend).infill_stops()
     else:
-        form, given = "plain", backend.encode(prompt or "")
+        form, given = "plain", engine.vocabulary.encode(prompt or "")
     return _start(engine, given, len(given), form, language, settings, stops, None, ())
 
 
@@ -175,13 +175,13 @@ def fork(
     backend = engine.backend
     if trace.origin.tokenizer_digest not in ("", engine.info.tokenizer_digest):
         raise InputError("trace", "was made with another tokenizer")
-    shared = trace.cut(at)
+    shared, words = trace.cut(at), engine.vocabulary
     if isinstance(token, str):
-        forced = backend.encode(token, bos=False) if token else Tokens.of([], [])
+        forced = words.encode(token, bos=False) if token else Tokens.of([], [])
     else:
         ids = [token] if isinstance(token, int) else list(token)
-        labels = {n: s for n, s in enumerate(map(backend.label, ids)) if s is not None}
-        forced = Tokens.of(ids, [backend.piece(i) for i in ids], labels)
+        labels = {n: s for n, s in enumerate(map(words.label, ids)) if s is not None}
+        forced = Tokens.of(ids, [words.piece(i) for i in ids], labels)
     given = shared.tokens.joined(forced)
     n_prompt = min(trace.n_prompt, at)
     if at < trace.n_prompt:
@@ -196,8 +196,7 @@ def fork(
         known = _offered(trace, at, forced, settings)
     stops = backend.stop_ids
     if trace.origin.form == "infill":
-        more = getattr(backend, "infill_stops", None)
-        stops = stops | more() if more is not None else stops
+        stops = stops | infill(backend).infill_stops()
     return _start(
         engine,
         given,
@@ -214,7 +213,7 @@ def fork(
 
 def score(engine: Engine, text: str, *, language: str = "", alternatives: int = 10) -> Run:
     """Teacher forcing: every column for a text that someone else wrote, from one prefill."""
-    given = engine.backend.encode(text)
+    given = engine.vocabulary.encode(text)
     settings = Settings(max_new_tokens=0, alternatives=alternatives, attention="none")
     return _start(engine, given, len(given), "score", language, settings, frozenset(), None, ())
 
@@ -258,7 +257,7 @@ def _same_numbers(engine: Engine, trace: Trace, settings: Settings) -> bool:
     if "logprob" not in trace.columns:
         return False
     k = trace.alternatives.k if trace.alternatives is not None else 0
-    return k == min(settings.alternatives, engine.info.vocab)
+    return k == min(settings.alternatives, engine.info.vocab or settings.alternatives)
 
 
 def _rebased(shared: Trace, n_prompt: int, running: bool, settings: Settings) -> Trace:
@@ -288,13 +287,15 @@ def _start(
 ) -> Run:
     info = engine.info
     if settings.attention != "none" and not engine.abilities.attention:
-        if not engine.abilities.logits or not info.attention_layers:
+        if not info.attention_layers:
             settings = replace(settings, attention="none")
         else:
             raise AbilityError("this backend cannot record attention; ask for attention='none'")
     wanted = room(info, len(given), settings.max_new_tokens, settings.attention)
     if shared is None:
-        shared = engine.prefixes.measured(given.ids, min(settings.alternatives, info.vocab))
+        shared = engine.prefixes.measured(
+            given.ids, min(settings.alternatives, info.vocab or settings.alternatives)
+        )
     if shared is not None:
         shared = _rebased(shared, n_prompt, form == "score", settings)
     sampler = settings.sampler()

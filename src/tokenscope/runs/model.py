@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenscope.backends.hf.load import load as load_backend
+from tokenscope.backends.open import Options, open_backend
 from tokenscope.decode.engine import AttentionForm, Engine
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
@@ -99,6 +99,4 @@ def load(
     The network is not used unless ``allow_network``. Raises ModelError, InputError, CapacityError.
     """
     folder = Path(root) if root is not None else None
-    return Model(
-        load_backend(address, dtype=dtype, device=device, allow_network=allow_network, root=folder)
-    )
+    return Model(open_backend(address, Options(dtype, device, allow_network, folder)))

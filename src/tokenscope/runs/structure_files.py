@@ -122,7 +122,7 @@ def score_text(engine: Engine, text: str, language: str) -> Trace:
         return score(engine, text, language=language, alternatives=0).result()
     except CapacityError as error:
         # a token is one byte at least, so this many bytes always fit
-        fits = error.fits or engine.info.context
+        fits = error.fits or engine.info.context or 1 << 20
         return _windows(engine, text.encode(), language, max(int(fits), 16))
 
 

@@ -29,7 +29,7 @@ def model(info: ModelInfo, abilities: Abilities) -> wire.ModelResponse:
         tokenizer_digest=info.tokenizer_digest, attention_layers=list(info.attention_layers),
         notes=list(info.notes),
         abilities=wire.AbilityInfo(
-            logits=abilities.logits, attention=abilities.attention, fork=abilities.fork,
+            scores=abilities.scores, attention=abilities.attention, fork=abilities.fork,
             infill=abilities.infill, chat=abilities.chat, internals=abilities.internals,
         ),
         columns=[

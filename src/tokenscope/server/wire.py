@@ -47,7 +47,7 @@ class ColumnInfo(Response):
 class AbilityInfo(Response):
     """What the loaded model can do; the page hides or explains what it cannot."""
 
-    logits: bool
+    scores: Literal["full", "top"]
     attention: bool
     fork: Literal["crop", "copy", "none"]
     infill: bool
@@ -56,18 +56,18 @@ class AbilityInfo(Response):
 
 
 class ModelResponse(Response):
-    """The model bar."""
+    """The model bar. A size is null where the backend (a server) does not tell it."""
 
     name: str
     architecture: str
     backend: str
-    parameters: int
-    layers: int
-    heads: int
-    kv_heads: int
-    hidden: int
-    vocab: int
-    context: int
+    parameters: int | None
+    layers: int | None
+    heads: int | None
+    kv_heads: int | None
+    hidden: int | None
+    vocab: int | None
+    context: int | None
     dtype: str
     device: str
     kernel: str

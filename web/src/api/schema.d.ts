@@ -606,8 +606,11 @@ export interface components {
             infill: boolean;
             /** Internals */
             internals: boolean;
-            /** Logits */
-            logits: boolean;
+            /**
+             * Scores
+             * @enum {string}
+             */
+            scores: "full" | "top";
         };
         /**
          * AblateRequest
@@ -1038,7 +1041,7 @@ export interface components {
         };
         /**
          * ModelResponse
-         * @description The model bar.
+         * @description The model bar. A size is null where the backend (a server) does not tell it.
          */
         ModelResponse: {
             abilities: components["schemas"]["AbilityInfo"];
@@ -1051,21 +1054,21 @@ export interface components {
             /** Columns */
             columns: components["schemas"]["ColumnInfo"][];
             /** Context */
-            context: number;
+            context: number | null;
             /** Device */
             device: string;
             /** Dtype */
             dtype: string;
             /** Heads */
-            heads: number;
+            heads: number | null;
             /** Hidden */
-            hidden: number;
+            hidden: number | null;
             /** Kernel */
             kernel: string;
             /** Kv Heads */
-            kv_heads: number;
+            kv_heads: number | null;
             /** Layers */
-            layers: number;
+            layers: number | null;
             /** Model Digest */
             model_digest: string;
             /** Name */
@@ -1073,13 +1076,13 @@ export interface components {
             /** Notes */
             notes: string[];
             /** Parameters */
-            parameters: number;
+            parameters: number | null;
             /** Tokenizer Digest */
             tokenizer_digest: string;
             /** Version */
             version: string;
             /** Vocab */
-            vocab: number;
+            vocab: number | null;
         };
         /**
          * NewSessionRequest

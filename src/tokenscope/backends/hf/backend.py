@@ -19,7 +19,7 @@ from tokenscope.backends.hf.cache import (
 from tokenscope.backends.hf.compact import CompactStep
 from tokenscope.backends.hf.infill import InfillMarks, find_stops
 from tokenscope.backends.hf.vocabulary import Vocabulary
-from tokenscope.backends.protocol import Abilities, Extension, ForkKind, ModelInfo, Rows
+from tokenscope.backends.protocol import Abilities, Extension, Feed, ForkKind, Full, ModelInfo
 from tokenscope.errors import AbilityError, CapacityError, InputError
 from tokenscope.trace.tokens import Tokens
 
@@ -35,17 +35,22 @@ class CacheState:
     @property
     def nbytes(self) -> int:
         """Bytes held (blocks shared with other states count here too)."""
-        total = 0
+        return sum(self.blocks.values())
+
+    @property
+    def blocks(self) -> Mapping[int, int]:
+        """Bytes of each block; a block that several states share has the same key in each."""
+        out: dict[int, int] = {}
         for layer in self.cache.layers:
             block = getattr(layer, "block", None)
             if block is not None:
-                total += block.nbytes
+                out[id(block)] = block.nbytes
                 continue
             for name in ("keys", "values", "conv_states", "recurrent_states"):
                 tensor = getattr(layer, name, None)
                 if isinstance(tensor, torch.Tensor):
-                    total += tensor.nbytes
-        return total
+                    out[id(tensor)] = tensor.nbytes
+        return out
 
 
 @dataclass
@@ -74,11 +79,12 @@ class TransformersBackend:
     # --- text ------------------------------------------------------------------------------
     def encode(self, text: str, bos: bool = True) -> Tokens:
         """Text to tokens; with ``bos`` the model's start token goes first, if it has one."""
-        limit = self.info.context * max(self.vocabulary.longest, 1)
+        context = self.info.context or 1 << 24
+        limit = context * max(self.vocabulary.longest, 1)
         if len(text) > limit:  # a cheap refusal before a megabyte is tokenised
             raise CapacityError(
                 f"text of {len(text)} characters cannot fit the context of "
-                f"{self.info.context} tokens", fits=self.info.context,
+                f"{context} tokens", fits=context,
             )  # fmt: skip
         return self.vocabulary.encode(text, self.bos if bos else ())
 
@@ -135,25 +141,45 @@ class TransformersBackend:
 
         return CacheState([], DynamicCache(config=self.model.config), False)
 
-    def extend(self, state: CacheState, ids: Sequence[int], rows: Rows | None = None) -> Extension:
-        """Feed ids. ``logits`` float32 (n, V); ``attention`` (H, rows, keys) per layer."""
-        past, n = len(state.ids), len(ids)
+    def extend(self, feed: Feed) -> Extension:
+        """``extend_many`` of one."""
+        return self.extend_many([feed])[0]
+
+    def extend_many(self, feeds: Sequence[Feed]) -> list[Extension]:
+        """Feed ids. ``scores`` float32 (n, V); ``attention`` (H, rows, keys) per layer."""
+        seen: set[int] = set()
+        for feed in feeds:
+            self._check(feed, seen)
+        return [self._extend(f) for f in feeds]
+
+    def _check(self, feed: Feed, seen: set[int]) -> None:
+        past, n = len(feed.state.ids), len(feed.ids)
+        if id(feed.state) in seen:
+            raise InputError("state", "is fed twice at once")
+        seen.add(id(feed.state))
+        if feed.changes:
+            raise AbilityError("this backend cannot change the model's inside while it decodes")
         if n == 0:
             raise InputError("ids", "nothing to feed")
-        if past + n > self.info.context:
+        context = self.info.context
+        if context is not None and past + n > context:
             raise CapacityError(
-                f"{past + n} tokens exceed the context of {self.info.context}",
-                fits=self.info.context - past,
+                f"{past + n} tokens exceed the context of {context}", fits=context - past
             )
-        if min(ids) < 0 or max(ids) >= self._embeddings:
-            bad = next(i for i in ids if not 0 <= i < self._embeddings)
+        if min(feed.ids) < 0 or max(feed.ids) >= self._embeddings:
+            bad = next(i for i in feed.ids if not 0 <= i < self._embeddings)
             raise InputError("token id", f"{bad} is not in 0..{self._embeddings - 1}")
-        last = rows.last if rows is not None else 0
+
+    def _extend(self, feed: Feed) -> Extension:
+        state, ids = feed.state, feed.ids
+        past, n = len(state.ids), len(ids)
+        last = min(feed.rows, n)
+        wanted = n if feed.scores is None else min(feed.scores, n)
         if n > 1 and past > 0 and not state.plain:
             # Recurrent families start a multi-token feed from a blank convolution window, which
             # is wrong in the middle of a sequence; one token at a time is right everywhere.
             parts = [
-                self.extend(state, [i], Rows(1) if last >= n - at else None)
+                self._extend(Feed(state, [i], int(last >= n - at), int(wanted >= n - at)))
                 for at, i in enumerate(ids)
             ]
             return _joined(parts)
@@ -161,25 +187,26 @@ class TransformersBackend:
             if n == 1 and self.compact is not None and state.plain and past > 0:
                 logits, attention = self.compact(int(ids[0]), state.cache.layers, last > 0)
                 state.ids.append(int(ids[0]))
-                return Extension(logits, attention)
-            feed = torch.tensor([list(ids)], device=self.device)
+                return Extension(Full(logits) if wanted else None, attention)
+            tokens = torch.tensor([list(ids)], device=self.device)
             positions = torch.arange(past, past + n, device=self.device)[None]
             if self.info.kernel == recorder.KERNEL:
-                with recorder.recording(min(last, n)) as sink:
+                with recorder.recording(last) as sink:
                     out = self.model(
-                        input_ids=feed, position_ids=positions, use_cache=True,
+                        input_ids=tokens, position_ids=positions, use_cache=True,
                         **{self._cache_argument: state.cache},
                     )  # fmt: skip
                 attention = [sink.rows[i] for i in sorted(sink.rows)] if sink else []
             else:
                 out = self.model(
-                    input_ids=feed, position_ids=positions, use_cache=True,
+                    input_ids=tokens, position_ids=positions, use_cache=True,
                     output_attentions=last > 0, **{self._cache_argument: state.cache},
                 )  # fmt: skip
                 found = (getattr(out, "attentions", None) or ()) if last > 0 else ()
                 attention = [a[0, :, -last:].float() for a in found if a is not None]
             state.ids.extend(int(i) for i in ids)
-            return Extension(out.logits[0].float(), attention)
+            scores = Full(out.logits[0, n - wanted :].float()) if wanted else None
+            return Extension(scores, attention)
 
     def fork(self, state: CacheState, length: int) -> CacheState:
         """A state of its own over the first ``length`` ids; ``crop`` shares, ``copy`` copies."""
@@ -210,4 +237,5 @@ def _joined(parts: list[Extension]) -> Extension:
         keys = layer[-1].shape[-1]
         padded = [torch.nn.functional.pad(r, (0, keys - r.shape[-1])) for r in layer]
         attention.append(torch.cat(padded, dim=1))
-    return Extension(torch.cat([p.logits for p in parts]), attention)
+    logits = [p.scores.logits for p in parts if isinstance(p.scores, Full)]
+    return Extension(Full(torch.cat(logits)) if logits else None, attention)

@@ -1,0 +1,74 @@
+"""An address to a backend: who can open it is decided by what the address looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenscope.backends.protocol import Backend
+from tokenscope.errors import AbilityError
+from tokenscope.registry import Registry
+
+Address = str | Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to open: ``dtype`` and ``device`` are chosen sensibly when None.
+
+    ``allow_network``: files may be fetched. ``root``: folders must lie inside it.
+    """
+
+    dtype: str | None = None
+    device: str | None = None
+    allow_network: bool = False
+    root: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """``takes`` says whether an address is of this kind; ``open`` makes the backend."""
+
+    takes: Callable[[str], bool]
+    open: Callable[[Address, Options], Backend]
+
+
+OPENERS: Registry[Opener] = Registry("kind of model address")
+
+
+def open_backend(address: Address = None, options: Options = Options()) -> Backend:
+    """Open what the first opener that takes ``address`` makes of it.
+
+    ``None`` or ``bundled``, a folder and a hub id are models in Hugging Face format. Raises
+    ModelError, InputError, CapacityError, AbilityError (an address that cannot be opened yet).
+    """
+    text = "" if address is None else str(address)
+    opener = next(o for _, o in OPENERS if o.takes(text))
+    return opener.open(address, options)
+
+
+def _gguf(address: Address, _: Options) -> Backend:
+    raise AbilityError(
+        "a .gguf file cannot be opened yet; use the model's folder with its .safetensors files"
+    )
+
+
+def _server(address: Address, _: Options) -> Backend:
+    raise AbilityError(
+        "a model server cannot be used yet; load the model here from its folder or hub id"
+    )
+
+
+def _folder(address: Address, options: Options) -> Backend:
+    from tokenscope.backends.hf.load import load
+
+    return load(
+        address, dtype=options.dtype, device=options.device,
+        allow_network=options.allow_network, root=options.root,
+    )  # fmt: skip
+
+
+OPENERS.add("server", Opener(lambda s: s.lower().startswith(("http://", "https://")), _server))
+OPENERS.add("gguf", Opener(lambda s: s.lower().endswith(".gguf"), _gguf))
+OPENERS.add("folder or hub id", Opener(lambda _: True, _folder))
