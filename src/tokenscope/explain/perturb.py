@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tokenscope.backends.hf.attention_probe import Edge
+from tokenscope.backends.hf.attention_kernel import Edge
 from tokenscope.backends.hf.internals import Patch
 from tokenscope.explain.control import QUIET, Control
 from tokenscope.explain.gradients import F32, Attribution

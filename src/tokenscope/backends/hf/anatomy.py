@@ -20,10 +20,11 @@ from tokenscope.errors import AbilityError
 LAYERS = ("layers", "h", "blocks")
 FINAL_NORMS = (
     "norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "embedding_norm",
+    "final_norm", "layer_norm",
 )  # fmt: skip
 ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 OUTPUTS = ("o_proj", "c_proj", "dense", "out_proj")
-FEED_FORWARDS = ("mlp", "feed_forward", "block_sparse_moe", "ffn")
+FEED_FORWARDS = ("mlp", "feed_forward", "block_sparse_moe", "ffn", "mlp_block")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,7 @@ def read_anatomy(model: nn.Module) -> Anatomy:
         raise _refuse(model, "no layers")
     return Anatomy(
         model, embedding, layers, norm, head,
-        getattr(config, "final_logit_softcapping", None),
+        getattr(config, "final_logit_softcapping", getattr(config, "logits_soft_cap", None)),
         1.0 / float(getattr(config, "logits_scaling", 1.0) or 1.0)
         * float(getattr(config, "logit_scale", 1.0) or 1.0),
         float(getattr(config, "residual_multiplier", 1.0) or 1.0),
@@ -121,6 +122,9 @@ def read_anatomy(model: nn.Module) -> Anatomy:
 
 def _layer(model: nn.Module, block: nn.Module, index: int, config: Any) -> LayerParts:
     attention = _first(block, ATTENTIONS)
+    mixer = getattr(block, "temporal_block", None)  # RecurrentGemma: attention, or a recurrence
+    if isinstance(mixer, nn.Module) and hasattr(mixer, "q_proj"):
+        attention = mixer
     mlp = _first(block, FEED_FORWARDS)
     # a norm behind the MLP means that "post_attention_layernorm" is behind the attention too
     post = getattr(block, "post_feedforward_layernorm", None)

@@ -135,9 +135,7 @@ def attend(
     return output, None
 
 
-def _additive(
-    mask: Tensor | None, query: Tensor, keys: int, start: int, end: int
-) -> Tensor | None:
+def _additive(mask: Tensor | None, query: Tensor, keys: int, start: int, end: int) -> Tensor | None:
     """The mask of the query rows ``start..end`` as floats to add, or None where all is allowed."""
     n = query.shape[2]
     if mask is None:
@@ -181,9 +179,7 @@ def _rows(
     return out, weights
 
 
-def _plain_weights(
-    query: Tensor, key: Tensor, add: Tensor | None, scaling: float | None
-) -> Tensor:
+def _plain_weights(query: Tensor, key: Tensor, add: Tensor | None, scaling: float | None) -> Tensor:
     """softmax(q k / sqrt(D) + mask), float32 (float64 where the model is)."""
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     batch, heads, rows, width = query.shape

@@ -17,15 +17,11 @@ from torch import Tensor, nn
 
 from tokenscope.backends.hf.attention_kernel import (
     KERNEL,
-    Cut,
-    Edge,
     Edges,
     active,
     block_rows,
 )
 from tokenscope.errors import AbilityError
-
-__all__ = ["Cut", "Edge", "Probe", "Watcher", "probing", "probing_eager"]
 
 # (layer, first query row, weights (B, H, rows, keys) float32, values (B, H_kv, keys, head_dim));
 # a family on its own eager attention shows no values: they are empty there

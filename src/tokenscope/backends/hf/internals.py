@@ -15,14 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from tokenscope.backends.hf.anatomy import Anatomy, LayerParts, read_anatomy
-from tokenscope.backends.hf.attention_probe import (
-    Edge,
-    Edges,
-    Probe,
-    Watcher,
-    probing,
-    probing_eager,
-)
+from tokenscope.backends.hf.attention_kernel import Edge, Edges
+from tokenscope.backends.hf.attention_probe import Probe, Watcher, probing, probing_eager
 from tokenscope.backends.hf.cache import plain_layers
 from tokenscope.errors import AbilityError, InputError
 
@@ -204,7 +198,11 @@ class Internals:
         """
         from transformers import DynamicCache
 
-        if not self.all_attention or embeds.shape[1] == 0 or plain_layers(self.model.config) is None:
+        if (
+            not self.all_attention
+            or embeds.shape[1] == 0
+            or plain_layers(self.model.config) is None
+        ):
             return None
         cache = DynamicCache()
         positions = torch.arange(embeds.shape[1], device=embeds.device)[None]

@@ -1,8 +1,8 @@
 """At load: does the recorder give what the family's own eager attention gives?
 
 Some families lack the attention interface or have scores of their own; there a registered kernel
-would be silently wrong. So eight tokens go through both, as a prefill and as steps, and on any
-difference the eager kernel is used and said so.
+would be silently wrong. So eight tokens (more, to pass a short sliding window) go through both, as
+a prefill and as steps, and on any difference the eager kernel is used and said so.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tokenscope.errors import AbilityError
 
 TOKENS = 8
 SPLIT = 5
+# windows up to this long are probed beyond their end
+WINDOW = 64
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 
 
@@ -44,7 +46,7 @@ def probe(model: Any) -> Probe:
     """
     vocab = int(model.get_input_embeddings().weight.shape[0])
     device = next(iter(model.parameters())).device
-    ids = (torch.arange(TOKENS, device=device) * 37 + 11)[None] % vocab
+    ids = (torch.arange(_length(model.config), device=device) * 37 + 11)[None] % vocab
     with torch.inference_mode():
         try:
             model.set_attn_implementation("eager")
@@ -86,6 +88,14 @@ def probe(model: Any) -> Probe:
     return Probe("eager", tuple(range(len(reference))), (note,) if reference else ())
 
 
+def _length(config: Any) -> int:
+    """How many tokens to probe with: past the end of the smallest short sliding window."""
+    config = config.get_text_config(decoder=True)
+    names = ("sliding_window", "attention_window_size")
+    found = [w for n in names if isinstance(w := getattr(config, n, None), int) and 0 < w <= WINDOW]
+    return max(TOKENS, min(found, default=0) + 3)
+
+
 def _difference(
     model: Any, ids: torch.Tensor, logits: torch.Tensor, reference: list[torch.Tensor]
 ) -> tuple[float, tuple[int, ...]]:
@@ -100,7 +110,7 @@ def _difference(
         cache = DynamicCache(config=model.config)
     worst = 0.0
     layers: tuple[int, ...] = ()
-    spans = [(0, SPLIT), *((i, i + 1) for i in range(SPLIT, TOKENS))]
+    spans = [(0, SPLIT), *((i, i + 1) for i in range(SPLIT, ids.shape[1]))]
     scale = float(logits.abs().max().clamp(min=1.0))
     for start, end in spans:
         positions = torch.arange(start, end, device=ids.device)[None]
@@ -114,8 +124,8 @@ def _difference(
         got = out.logits[0].float()
         worst = max(worst, float((got - logits[start:end]).abs().max()) / scale)
         for rows, want in zip([sink.rows[i] for i in layers], reference, strict=True):
-            keys = rows.shape[-1]
-            worst = max(worst, float((rows - want[:, start:end, :keys]).abs().max()))
+            kept = end - rows.shape[-1]  # a memory that keeps a window has dropped the keys before
+            worst = max(worst, float((rows - want[:, start:end, kept:end]).abs().max()))
     if worst != worst:
         worst = float("inf")
     return worst, layers
