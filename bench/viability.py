@@ -6,7 +6,9 @@
 Counts false rejects (a prefix of a file that compiles, called not viable; should be 0), the time a
 question takes, and the share of broken mutants that are called not viable: a file with one token
 deleted, doubled or replaced that CPython rejects. A mutant that something could still mend (an
-unclosed bracket) is rightly called viable, so the share cannot be 1.
+unclosed bracket) is rightly called viable, so the share cannot be 1. ``late_tokens``: by how many
+tokens the hand-made cases of ``tests/code/viability_cases.py`` are refused too late, in all;
+``never``: how many are not refused at all.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import json
 import random
 import re
+import runpy
 import sys
 import sysconfig
 import time
@@ -85,6 +88,26 @@ def mutants(files: list[bytes], per_file: int, seed: int) -> tuple[int, int]:
     return broken, flagged
 
 
+def lateness() -> dict[str, int]:
+    """How late the hand-made dead texts are refused."""
+    path = Path(__file__).parents[1] / "tests" / "code" / "viability_cases.py"
+    cases = runpy.run_path(str(path))["DEAD"]
+    late, never = [], 0
+    for case in cases:
+        alive, rest = case.split("|>")
+        text = alive + rest + "\nx = 1\ny = 2\n"
+        ends = range(len(alive) + 1, len(text) + 1)
+        first = next((end for end in ends if viable(text[:end]) is False), None)
+        if first is None:
+            never += 1
+        else:
+            late.append(len(re.findall(r"\w+|[^\w\s]|\n", text[len(alive) + 1 : first])))
+    return {
+        "dead_cases": len(cases), "late_cases": sum(n > 0 for n in late),
+        "late_tokens": sum(late), "latest": max(late), "never": never,
+    }  # fmt: skip
+
+
 def main() -> None:
     """Print the figures; exit 1 on a false reject."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -101,7 +124,8 @@ def main() -> None:
         "false_rejects": rejected, "seconds": round(seconds, 1),
         "ms_per_prefix": round(1e3 * seconds / max(asked, 1), 3),
         "broken_mutants": broken, "flagged": flagged,
-        "flagged_share": round(flagged / max(broken, 1), 3), "examples": examples,
+        "flagged_share": round(flagged / max(broken, 1), 3),
+        **lateness(), "examples": examples,
     }  # fmt: skip
     if options.json:
         print(json.dumps(result))

@@ -32,7 +32,8 @@ class TokenStore:
     @classmethod
     def encode(cls, tokenizer: Tokenizer, texts: Sequence[str]) -> TokenStore:
         """Tokenises every text."""
-        parts = [np.array(e.ids, np.uint16) for e in tokenizer.encode_batch(list(texts))]
+        found = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        parts = [np.array(e.ids, np.uint16) for e in found]
         starts = np.concatenate(([0], np.cumsum([len(p) for p in parts]))).astype(np.int64)
         return cls(np.concatenate(parts), starts)
 
@@ -66,7 +67,8 @@ def cut_middle(text: str, rng: np.random.Generator) -> tuple[str, str, str]:
 
 def infill_ids(tokenizer: Tokenizer, prefix: str, middle: str, suffix: str) -> list[int]:
     """Prefix-suffix-middle order; each part is tokenised alone, as at inference."""
-    p, s, m = (tokenizer.encode(part).ids for part in (prefix, suffix, middle))
+    parts = (prefix, suffix, middle)
+    p, s, m = (tokenizer.encode(part, add_special_tokens=False).ids for part in parts)
     return [PREFIX, *p, SUFFIX, *s, MIDDLE, *m, END]
 
 

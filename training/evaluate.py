@@ -123,7 +123,7 @@ def complete(model: PreTrainedModel, tokenizer: Any, function: Function) -> tupl
     prompt = function.prompt[-CONTEXT_BYTES:]
     if len(function.prompt) > CONTEXT_BYTES:
         prompt = prompt.partition("\n")[2]
-    ids: list[int] = tokenizer(prompt).input_ids
+    ids: list[int] = tokenizer(prompt, add_special_tokens=False).input_ids
     room = model.config.max_position_embeddings - NEWEST
     ids = ids[-room:]
     step: Tensor = torch.tensor([ids], device=model.device)
@@ -152,7 +152,7 @@ def evaluate(folder: Path, count: int, dtype: torch.dtype, quiet: bool) -> dict[
     documents, missing = locate_heldout()
     total, size, tokens = 0.0, 0, 0
     for doc in track(documents, "scoring", disable=quiet):
-        ids = tokenizer(doc.text).input_ids
+        ids = tokenizer(doc.text, add_special_tokens=False).input_ids
         total += nats(model, ids, tokenizer.eos_token_id)
         size, tokens = size + len(doc.text.encode()), tokens + len(ids)
     good = ended = 0

@@ -32,6 +32,10 @@ _HOMES = {
 # What upper floors do with a trace; their modules are loaded when the view is first asked for.
 for _name in ("structure", "regions", "rollup"):
     VIEWS.promise(_name, "tokenscope.code.views")
+for _name in ("pandas", "json"):
+    VIEWS.promise(_name, "tokenscope.trace.views")
+for _name in ("bytes", "from_bytes", "save"):
+    VIEWS.promise(_name, "tokenscope.trace.files")
 VIEWS.promise("html", "tokenscope.runs.notebook")
 
 

@@ -10,7 +10,14 @@
     |-- AbilityError      this model or backend cannot do what was asked      (HTTP 409, exit 2)
     |-- CapacityError     it does not fit; says how much would                (HTTP 413, exit 2)
     |-- BusyError         the queue is full; come back later                  (HTTP 503, exit 3)
-    |-- StoreError        the store is newer, damaged or locked               (HTTP 500, exit 3)
+    |-- StoreError        sessions cannot be kept or read; cause and remedy   (HTTP 500, exit 3)
+    |   |-- StoreFull         no room on the disk                             (HTTP 507)
+    |   |-- StoreLocked       somebody else holds the folder or the database  (HTTP 503)
+    |   |-- StoreReadOnly     it may not be written
+    |   |-- StoreGone         the folder, or a file in it, is not there any more
+    |   |-- StoreFailing      the disk itself fails
+    |   |-- StoreDamaged      a file holds what was never written there
+    |   `-- StoreNewer        written by a newer TokenScope
     `-- MissingError      the environment lacks something; says what          (HTTP 500, exit 3)
 
 A message never echoes long or hostile input: it names the field and the reason.
@@ -102,10 +109,76 @@ class BusyError(TokenScopeError):
 
 
 class StoreError(TokenScopeError):
-    """The store is newer than this program, damaged, or held by another process."""
+    """Sessions cannot be kept, or read back. ``path``: what it is about; ``remedy``: what to do."""
 
     code = "store"
     exit_code = 3
+    says: str = "cannot be used"
+    remedy: str = ""
+
+    def __init__(self, path: object, reason: str = "") -> None:
+        self.path = str(path)
+        self.reason = reason
+        cause = f"{self.says} ({reason})" if reason else self.says
+        super().__init__(f"{path}: {cause}{'; ' if self.remedy else ''}{self.remedy}")
+
+
+class StoreFull(StoreError):
+    """No room is left on the disk, or in the user's share of it."""
+
+    code = "store_full"
+    status = 507
+    says = "the disk is full"
+    remedy = "what was kept is safe: make room, or purge deleted sessions, then go on"
+
+
+class StoreLocked(StoreError):
+    """Somebody else holds the data folder, or its database for too long."""
+
+    code = "store_locked"
+    status = 503
+    says = "is held by another program"
+    remedy = "nothing is damaged: wait, or stop the other one, and try again"
+
+
+class StoreReadOnly(StoreError):
+    """What must be written may not be."""
+
+    code = "store_read_only"
+    says = "may not be written"
+    remedy = "nothing is damaged: give this user the right to write there, and try again"
+
+
+class StoreGone(StoreError):
+    """The data folder, or a file in it, was moved, removed or replaced."""
+
+    code = "store_gone"
+    says = "is not there (any more), or is something else now"
+    remedy = "put it back, or restart with --data on a folder that exists"
+
+
+class StoreFailing(StoreError):
+    """The disk does not do what it is asked."""
+
+    code = "store_failing"
+    says = "the disk failed"
+    remedy = "look at the disk and at the system's log; copy the data folder before anything else"
+
+
+class StoreDamaged(StoreError):
+    """A file of the store is not as it was written."""
+
+    code = "store_damaged"
+    says = "is damaged"
+    remedy = "keep a copy of it, and restore the last backup into another folder"
+
+
+class StoreNewer(StoreError):
+    """The store was written by a newer TokenScope; it is left as it is."""
+
+    code = "store_newer"
+    says = "was written by a newer TokenScope"
+    remedy = "install that one, or choose another folder with --data"
 
 
 class MissingError(TokenScopeError):

@@ -12,47 +12,56 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """An insertion-ordered map from a name to a thing; an unknown name lists the known ones."""
+    """A map from a name to a thing; an unknown name lists the known ones.
+
+    A name may be promised before its thing is there. Promised names count everywhere: in
+    :meth:`names`, ``in``, ``len`` and iteration, which imports what it has to. The order is that
+    in which the names were first heard of.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
+        self._names: dict[str, str] = {}  # each with the module that promised it, or ""
         self._items: dict[str, T] = {}
-        self._homes: dict[str, str] = {}
 
     def add(self, name: str, item: T) -> T:
         """Register ``item``. Raises ValueError when the name is taken by another thing."""
-        held = self._items.get(name)
-        if held is not None and held is not item:
+        held = self._items.get(name, item)
+        if held is not item:
             raise ValueError(f"{self.kind} {name!r} is registered twice")
+        self._names.setdefault(name, "")
         self._items[name] = item
         return item
 
     def promise(self, name: str, module: str) -> None:
         """``module`` will register ``name`` when it is imported: at the first :meth:`get`."""
-        self._homes[name] = module
+        self._names.setdefault(name, module)
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator form of :meth:`add`."""
         return lambda item: self.add(name, item)
 
     def get(self, name: str) -> T:
-        """The thing called ``name``. Raises UnknownName, which lists the known names."""
-        if name not in self._items and name in self._homes:
-            import_module(self._homes[name])
-        try:
-            return self._items[name]
-        except KeyError:
-            raise UnknownName(self.kind, str(name), self.names()) from None
+        """The thing called ``name``. Raises UnknownName, which lists the known names, and
+        RuntimeError when the module that promised the name does not register it."""
+        if name not in self:
+            raise UnknownName(self.kind, str(name), self.names())
+        if name not in self._items:
+            import_module(self._names[name])
+        if name not in self._items:
+            module = self._names[name]
+            raise RuntimeError(f"{module} promised the {self.kind} {name!r} and has none")
+        return self._items[name]
 
     def names(self) -> tuple[str, ...]:
-        """All names, in the order of registration."""
-        return tuple(dict.fromkeys([*self._items, *self._homes]))
+        """All names, promised ones included."""
+        return tuple(self._names)
 
     def __iter__(self) -> Iterator[tuple[str, T]]:
-        return iter(self._items.items())
+        return ((name, self.get(name)) for name in self.names())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._items or name in self._homes
+        return name in self._names
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._names)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.families import make
-from tokenscope.backends.hf.checkpoint import MAX_HEADER, inspect
+from tokenscope.backends.hf.checkpoint import inspect
+from tokenscope.backends.hf.headers import MAX_HEADER
 from tokenscope.backends.hf.load import load, resolve
 from tokenscope.errors import InputError, ModelError
 
@@ -64,11 +65,13 @@ def encoder_decoder(folder: Path) -> None:
 
 
 def escaping_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     index = {"weight_map": {"w": "../outside.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def missing_shard(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     index = {"weight_map": {"w": "model-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
@@ -92,7 +95,7 @@ def unknown_architecture(folder: Path) -> None:
         (no_config, r"config\.json.*missing"), (broken_config, "no JSON"),
         (encoder_decoder, "encoder-decoder"), (escaping_index, "outside the folder"),
         (missing_shard, "missing"), (no_tokenizer, r"tokenizer\.json.*missing"),
-        (unknown_architecture, "cannot be loaded"),
+        (unknown_architecture, "model_type: 'nonesuch' is an architecture"),
     ],
 )  # fmt: skip
 def test_damage_is_named(folder: Path, damage: Callable[[Path], None], cause: str) -> None:
@@ -118,6 +121,31 @@ def test_links_must_stay_inside_the_root(folder: Path, tmp_path: Path) -> None:
     (inner / "model.safetensors").symlink_to(folder / "model.safetensors")
     with pytest.raises(ModelError, match="outside"):
         load(inner, root=root)
+
+
+def test_links_that_leave_the_folder_need_a_word(folder: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "model.safetensors"):
+        file = folder / name
+        file.rename(tmp_path / name)
+        file.symlink_to(tmp_path / name)
+        with pytest.raises(ModelError, match=rf"{name}.*link that leaves.*--allow-links"):
+            inspect(folder)
+        assert inspect(folder, allow_links=True).values > 0
+        file.unlink()
+        (tmp_path / name).rename(file)
+    (folder / "again.json").symlink_to("config.json")  # a link that stays inside is fine
+    assert inspect(folder).values > 0
+
+
+def test_a_snapshot_of_the_hub_cache_links_to_its_own_blobs(folder: Path, tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "models--a--b/blobs", tmp_path / "models--a--b/snapshots/1"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for n, file in enumerate(sorted(folder.iterdir())):
+        file.rename(blobs / str(n))
+        (snapshot / file.name).symlink_to(f"../../blobs/{n}")
+    assert inspect(snapshot, root=tmp_path).values > 0
+    assert inspect(snapshot).values > 0
 
 
 def test_addresses_that_are_nothing(tmp_path: Path) -> None:

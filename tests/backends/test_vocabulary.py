@@ -108,3 +108,14 @@ def test_infill_order(bundled: Model) -> None:
     assert tokens[0].special
     assert tokens[len(tokens) - 1].special
     assert tokens.data == b"a = \nprint(a)\n"
+
+
+def test_holes_between_ids_have_no_bytes() -> None:
+    """A vocabulary's last id may lie far beyond the number of its tokens."""
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 7}, unk_token="a"))
+    vocabulary = Vocabulary(words)
+    assert vocabulary.size == 8
+    assert (vocabulary.piece(7), vocabulary.label(7)) == (b"b", None)
+    assert (vocabulary.piece(3), vocabulary.label(3)) == (b"", "<unused 3>")
+    with pytest.raises(InputError, match="not in the vocabulary"):
+        vocabulary.piece(8)

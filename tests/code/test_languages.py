@@ -14,18 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tokenscope.code.aliases import chosen, language_of_fence, language_of_file
 from tokenscope.code.align import align
-from tokenscope.code.detect import (
-    chosen,
-    detect,
-    language_of_content,
-    language_of_fence,
-    language_of_file,
-)  # fmt: skip
+from tokenscope.code.detect import detect, language_of_content
 from tokenscope.code.language import SHARED
 from tokenscope.code.languages import LANGUAGES
-from tokenscope.code.markdown import fences
-from tokenscope.code.parse import parse
+from tokenscope.code.parse import fences, parse
 from tokenscope.code.rollup import rollup
 from tokenscope.errors import UnknownName
 from tokenscope.trace.regions import CATEGORIES, LEVEL_BITS, LEVELS

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_languages import BY_LANGUAGE, PIECE
+from viability_cases import DEAD
 
 from tokenscope.code.languages import LANGUAGES
 from tokenscope.code.prefix_python import PythonPrefix, viable
@@ -46,6 +47,10 @@ def test_broken_mutants_are_flagged(bench):
         "x = 'a' 'b", "x = [1,\n", "lambda", "x = {'a':", "async", "x i", "return", "x = y \\\n",
         "\ufeffx", "# é", "class A:\n    def f(self):\n        pass\n    de", "print('a'\n",
         "x = '\\x4", "x = b'a", "match x:\n  ca", "if x:\n\ty\n", "a <", "a *", "x: in",
+        "f(**a, *", "{1: 2, *", "x = 1i", "x = 1 if 2e", "def f():\n    # c\n", "def f():\n#",
+        "f'{x:{w}", "f'\\N{DA", "f'\\N{DASH} {x", "f'{{", "f'{x!r", "f'{x =", "f'{a!=b}",
+        "f\"{a['}']", "f'{{x y", "rf'\\N{x", "f'{x:>{w}.{p", "x = '\\\\", "'\\N{L",
+        "b'\\u", "x = '''a''", "x = (1, # c", "if x: # c", "x = ('a'\n", "'a' f'{x}", "f'{lambda",
     ],
 )  # fmt: skip
 def test_these_can_go_on(prefix):
@@ -57,11 +62,24 @@ def test_these_can_go_on(prefix):
     [
         "x y", "a b c", "x = )", "x = [1,2)", "!", "  x", "'a\nb", "x = = 3", "def f(:", "if x y:",
         "x = 5 5\n", "for x on y", "while x:\n  a b\n", "\0", "else ", "class A(:\n",
-        "import x y z",
+        "import x y z", "f'{x y", "f'{x y:", "f'{x} {y z", "f'{}", "'a' b'", "print 'a", 'x """a',
+        "x = #", "def f():\nreturn 1\n\n\ndef g():\n    pass\n",
     ],
 )  # fmt: skip
 def test_these_cannot(prefix):
     assert viable(prefix) is False
+
+
+@pytest.mark.parametrize("case", DEAD)
+def test_a_dead_text_is_refused_at_the_very_character(case):
+    """Some continuation parses up to the mark; the next character ends that, and what follows it
+    changes nothing: the oracle must not come back to "viable" either."""
+    alive, rest = case.split("|>")
+    for end in range(len(alive) + 1):
+        assert viable(alive[:end]) is True, alive[:end]
+    text = alive + rest + "\nx = 1\n"
+    for end in range(len(alive) + 1, len(text) + 1):
+        assert viable(text[:end]) is False, text[:end]
 
 
 def test_bytes_that_are_no_text_and_characters_cut_in_two():

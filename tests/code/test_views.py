@@ -16,7 +16,7 @@ from tokenscope.code.parse import parse
 from tokenscope.errors import CapacityError, InputError, UnknownName
 from tokenscope.runs.model import Model
 from tokenscope.runs.structure import Followers, viability, with_viability
-from tokenscope.runs.structure_files import roll_up_files, score_text, source_files
+from tokenscope.runs.structure_files import roll_up_files, source_files
 from tokenscope.trace.record import trace_of
 
 CODE = b"def f(a):\n    x = a\n    return x\n"
@@ -142,13 +142,6 @@ def test_viability_of_a_generated_trace(model):
     assert np.isnan(z[: trace.n_prompt]).all()
     assert (z[trace.n_prompt :] <= 1 + 1e-6).all()
     assert viability(trace, budget_s=0.0).verdicts.shape[0] <= 1
-
-
-def test_a_file_longer_than_the_context_is_scored_in_windows(model):
-    text = "".join(f"value_{i} = {i}\n" for i in range(40))
-    trace = score_text(model, text, "python")
-    assert trace.tokens.data.decode() == text
-    assert np.isfinite(trace.column("entropy")).sum() > 0.9 * len(trace)
 
 
 def test_a_folder_is_rolled_up(model, tmp_path: Path):

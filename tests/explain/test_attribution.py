@@ -13,9 +13,9 @@ import torch
 from tests.explain.conftest import IDS
 from tokenscope.backends.hf.attention_kernel import Edge
 from tokenscope.backends.hf.internals import HeadPatch, Internals, MlpPatch
+from tokenscope.control import Cancelled, Control
 from tokenscope.errors import InputError
 from tokenscope.explain.agreement import kendall, spearman
-from tokenscope.explain.control import Cancelled, Control
 from tokenscope.explain.faithfulness import curves
 from tokenscope.explain.gradients import input_x_gradient, integrated_gradients
 from tokenscope.explain.perturb import ablate, attention_knockout, cut_edges, occlude, occlusion

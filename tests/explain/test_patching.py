@@ -12,8 +12,8 @@ import torch
 from tests.explain.conftest import IDS
 from tests.explain.test_internals import double, plain_logits
 from tokenscope.backends.hf.internals import Internals
+from tokenscope.control import Cancelled, Control
 from tokenscope.errors import CapacityError, InputError
-from tokenscope.explain.control import Cancelled, Control
 from tokenscope.explain.patching import Patching, align
 from tokenscope.explain.target import Target
 from tokenscope.explain.tracing import Tracing, embedding_sd

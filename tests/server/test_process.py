@@ -80,7 +80,7 @@ def test_kill_9_keeps_what_was_sent_and_a_stop_is_clean(
     second = start()
     client = second.client
     (node,) = client.get(f"/api/sessions/{session}").json()["nodes"]
-    assert node["status"] == "kept"
+    assert node["status"] == "interrupted"
     whole = client.get(f"/api/nodes/{node['id']}").json()
     assert whole["ids"][: len(seen)] == seen
     assert whole["origin"]["model_digest"] == client.get("/api/model").json()["model_digest"]

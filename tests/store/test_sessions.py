@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,12 @@ def test_purge_removes_what_is_deleted_and_nothing_else(store: Store) -> None:
     grow(store, gone, "abcdef")
     store.delete_node(child.id)
     store.delete_session(gone)
-    assert store.purge() == 2
+    assert store.purge().branches == 0  # deleted just now
+    size = sum(p.stat().st_size for p in (store.path / "traces").iterdir())
+    would = store.purge(timedelta(0), dry_run=True)
+    assert (would.sessions, would.branches) == (1, 2)
+    assert 0 < would.bytes < size
+    assert store.purge(timedelta(0)) == would
     assert [p.name for p in (store.path / "traces").iterdir()] == [f"{root.id}.safetensors"]
     for lost in (child.id, gone):
         with pytest.raises(NotFound):

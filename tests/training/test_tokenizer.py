@@ -1,6 +1,7 @@
 """Properties of the bundled tokenizer that other parts rely on."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from training.export import BUNDLED
 from training.tokenizer import END, MIDDLE, PREFIX, SPECIALS, SUFFIX, train_tokenizer
 
 TOKENIZER = Tokenizer.from_file(str(BUNDLED / "tokenizer.json"))
+encode = partial(TOKENIZER.encode, add_special_tokens=False)
 
 
 def pieces() -> list[str]:
@@ -27,13 +29,13 @@ def test_the_vocabulary_has_its_size_and_specials_first() -> None:
 
 def test_digits_stand_alone() -> None:
     assert [p for p in pieces() if any(c.isdigit() and c.isascii() for c in p) and len(p) > 1] == []
-    ids = TOKENIZER.encode("x = 2024").ids
+    ids = encode("x = 2024").ids
     assert [TOKENIZER.decode([i]) for i in ids[-4:]] == list("2024")
 
 
 @pytest.mark.parametrize("width", [2, 4, 8, 12, 16, 20])
 def test_an_indentation_is_one_token(width: int) -> None:
-    tokens = TOKENIZER.encode("if x:\n" + " " * width + "return").tokens
+    tokens = encode("if x:\n" + " " * width + "return").tokens
     assert tokens[-2:] == ["Ġ" * width, "return"]
 
 
@@ -45,14 +47,14 @@ def test_no_token_spans_a_newline_and_what_follows() -> None:
 
 def test_a_prompt_that_ends_at_a_line_end_splits_as_within_a_file() -> None:
     head, tail = "def fib(n):", "\n    return n\n"
-    whole = TOKENIZER.encode(head + tail).ids
-    assert whole == TOKENIZER.encode(head).ids + TOKENIZER.encode(tail).ids
+    whole = encode(head + tail).ids
+    assert whole == encode(head).ids + encode(tail).ids
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text())
 def test_any_text_survives_the_round_trip(text: str) -> None:
-    ids = TOKENIZER.encode(text).ids
+    ids = encode(text).ids
     assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
 
 
@@ -60,7 +62,7 @@ def test_any_text_survives_the_round_trip(text: str) -> None:
     "text", ["é ü ß", "你好", "👩‍💻", "a\r\nb\rc", "\t\t x", "\x00\x1f", "  \n  \n", "\u2028\ufeff"]
 )
 def test_odd_characters_survive_the_round_trip(text: str) -> None:
-    assert TOKENIZER.decode(TOKENIZER.encode(text).ids) == text
+    assert TOKENIZER.decode(encode(text).ids) == text
 
 
 def test_the_files_agree_with_each_other() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tokenscope.backends.protocol import Backend
 from tokenscope.errors import AbilityError
 from tokenscope.registry import Registry
 
 Address = str | Path | None
+StartToken = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +20,16 @@ class Options:
     """How to open: ``dtype`` and ``device`` are chosen sensibly when None.
 
     ``allow_network``: files may be fetched. ``root``: folders must lie inside it.
+    ``start_token``: whether plain prompts begin with one (``auto``: as the model's own tokenizer
+    does). ``allow_links``: files of a folder may be links to places outside it.
     """
 
     dtype: str | None = None
     device: str | None = None
     allow_network: bool = False
     root: Path | None = None
+    start_token: StartToken = "auto"
+    allow_links: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ def _folder(address: Address, options: Options) -> Backend:
     return load(
         address, dtype=options.dtype, device=options.device,
         allow_network=options.allow_network, root=options.root,
+        start_token=options.start_token, allow_links=options.allow_links,
     )  # fmt: skip
 
 

@@ -17,8 +17,10 @@ from tokenscope.cli.options import (
     DeviceOption,
     DtypeOption,
     JsonOption,
+    LinksOption,
     ModelOption,
     NetworkOption,
+    StartOption,
     loaded,
 )
 from tokenscope.cli.output import document, say
@@ -26,7 +28,8 @@ from tokenscope.cli.paint import Painter
 from tokenscope.errors import InputError
 
 if TYPE_CHECKING:
-    from tokenscope.runs.generate import Run
+    from tokenscope.runs.run import Run
+    from tokenscope.runs.windows import Windows
     from tokenscope.trace import Trace
 
 MOST_INPUT = 8 << 20
@@ -64,6 +67,8 @@ def generate(
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     allow_network: NetworkOption = False,
+    start_token: StartOption = "auto",
+    allow_links: LinksOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Continue a prompt; in a terminal the tokens are coloured by a column as they come."""
@@ -76,7 +81,9 @@ def generate(
         min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()),
         alternatives=alternatives, attention=attention,  # type: ignore[arg-type]
     )  # fmt: skip
-    engine = loaded(model, dtype, device, allow_network)
+    engine = loaded(
+        model, dtype, device, allow_network, start_token=start_token, allow_links=allow_links
+    )
     run = start(engine, prompt=text, suffix=suffix, language=language, settings=settings)
     return show(run, column, save, as_json)
 
@@ -92,15 +99,19 @@ def score(
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     allow_network: NetworkOption = False,
+    start_token: StartOption = "auto",
+    allow_links: LinksOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Measure code that someone else wrote, token by token."""
-    from tokenscope.runs.generate import score as start
+    from tokenscope.runs.windows import score as start
 
     if file == Path("-"):
         file, text = None, "-"
     code = given(text, file, "FILE")
-    engine = loaded(model, dtype, device, allow_network)
+    engine = loaded(
+        model, dtype, device, allow_network, start_token=start_token, allow_links=allow_links
+    )
     run = start(engine, code, language=language, alternatives=alternatives)
     return show(run, column, save, as_json)
 
@@ -134,7 +145,7 @@ def decoded(data: bytes, field: str) -> str:
         raise InputError(field, f"is not UTF-8 (byte {error.start})") from None
 
 
-def show(run: Run, column: str, save: Path | None, as_json: bool) -> int:
+def show(run: Run | Windows, column: str, save: Path | None, as_json: bool) -> int:
     """Run it: coloured to stdout as it goes, or one document at the end. 130 when interrupted."""
     painter = None if as_json else Painter(Console(highlight=False, markup=False), column)
 
@@ -160,7 +171,7 @@ def show(run: Run, column: str, save: Path | None, as_json: bool) -> int:
     return 130 if trace.finish == "cancelled" else 0
 
 
-def paint(run: Run, painter: Painter) -> None:
+def paint(run: Run | Windows, painter: Painter) -> None:
     """Print what is shared, then every step."""
     if run.shared is not None:
         values = run.shared.columns[painter.column].values.tolist()

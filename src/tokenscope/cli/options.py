@@ -23,6 +23,16 @@ DeviceOption = Annotated[
 NetworkOption = Annotated[
     bool, typer.Option("--allow-network", help="Let a hub id be fetched from the hub.")
 ]
+LinksOption = Annotated[
+    bool, typer.Option("--allow-links", help="The model's files may be links to other folders.")
+]
+StartOption = Annotated[
+    str,
+    typer.Option(
+        "--start-token",
+        help="Before plain prompts: auto (as the model's tokenizer does), always or never.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 DataOption = Annotated[
     Path | None,
@@ -32,7 +42,7 @@ DataOption = Annotated[
 
 def loaded(
     model: str | None, dtype: str | None, device: str | None, allow_network: bool,
-    root: Path | None = None,
+    root: Path | None = None, start_token: str = "auto", allow_links: bool = False,
 ) -> Model:  # fmt: skip
     """The model that the options ask for. Torch is imported here, not before."""
     import transformers
@@ -41,4 +51,7 @@ def loaded(
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return load(model, dtype=dtype, device=device, allow_network=allow_network, root=root)
+    return load(
+        model, dtype=dtype, device=device, allow_network=allow_network, root=root,
+        start_token=start_token, allow_links=allow_links,  # type: ignore[arg-type]
+    )  # fmt: skip

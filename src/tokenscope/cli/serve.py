@@ -17,8 +17,10 @@ from tokenscope.cli.options import (
     DeviceOption,
     DtypeOption,
     JsonOption,
+    LinksOption,
     ModelOption,
     NetworkOption,
+    StartOption,
     loaded,
 )
 from tokenscope.cli.output import document, say
@@ -38,6 +40,8 @@ def serve(
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     allow_network: NetworkOption = False,
+    start_token: StartOption = "auto",
+    allow_links: LinksOption = False,
     model_root: Annotated[
         Path | None, typer.Option(help="Models must lie inside this folder.")
     ] = None,
@@ -76,7 +80,10 @@ def serve(
         access = Access(token, frozenset(names), https=tls_cert is not None or behind_proxy)
         say("loading the model ...")
         served = open_house(
-            loaded(model, dtype, device, allow_network, model_root), store, access, most_runs
+            loaded(model, dtype, device, allow_network, model_root, start_token, allow_links),
+            store,
+            access,
+            most_runs,
         )
         url = address(host, listening.getsockname()[1], names, access.https, behind_proxy)
         key = f"{url}/?token={token}"

@@ -46,7 +46,9 @@ def structure(
     as_json: JsonOption = False,
 ) -> int:  # fmt: skip
     """Score code with the model and add up a column over its syntax tree."""
-    from tokenscope.code.detect import chosen
+    from tokenscope.cli.pace import Pace
+    from tokenscope.code.aliases import chosen
+    from tokenscope.control import Control
     from tokenscope.runs.structure_files import roll_up_files, source_files
 
     if language:
@@ -58,7 +60,7 @@ def structure(
     engine = loaded(model, dtype, device, allow_network)
     made = roll_up_files(
         engine, files, path if folder else path.parent, by=by, column=column, group=group,
-        language=language, say=say,
+        language=language, control=Control(Pace().told), say=say,
     )  # fmt: skip
     if out is not None:
         try:

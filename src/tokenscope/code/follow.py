@@ -14,7 +14,8 @@ from tree_sitter import Tree
 
 from tokenscope.code.language import Language
 from tokenscope.code.languages import LANGUAGES
-from tokenscope.code.parse import Flat, parse, tree_of
+from tokenscope.code.parse import parse
+from tokenscope.code.tree import Flat, tree_of
 from tokenscope.trace.regions import Regions
 
 _NOWHERE = (0, 0)  # points are not used: all positions here are bytes

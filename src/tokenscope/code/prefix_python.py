@@ -1,16 +1,17 @@
 """Is this the beginning of some Python program? CPython's own parser as the oracle.
 
-A prefix is viable when the parser finds nothing wrong before the end of the input. Three looks, the
-first that accepts ends it:
+The parser reads tokens from left to right and never takes one back. So a text is viable exactly
+when the parser, before it gives up, asks for a token behind the last one. Three looks:
 
-1. compile to an AST with open blocks allowed; a plain "invalid syntax" points at the furthest token
-   that was read, so it is at the end or it is an error;
-2. otherwise allow incomplete input, or put a line continuation behind it: the parser must then ask
-   for more and complain about the end of the input, not about something before it;
-3. allow the last lexeme to be unfinished: a keyword, a number, an operator, a string.
+1. the text as it stands, with incomplete input allowed: it parses, or the parser came to its end;
+2. a line continuation behind it, so that the last statement is not ended by the end of the text;
+3. the last lexeme taken for unfinished: a keyword, a number, an operator, a string.
+
+"incomplete input" is what CPython says when its *first* pass came to the end. The second pass,
+which only words the message, reads further; its messages prove nothing and are not looked at.
 
 What it cannot know: names, types, and what CPython checks only after parsing (``return`` outside a
-function is accepted). It follows the grammar of the CPython that runs it (tested on 3.11 to 3.13).
+function is accepted). It follows the grammar of the CPython that runs it (3.11 and later).
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ import keyword
 import re
 import warnings
 
-_FLAGS = ast.PyCF_ONLY_AST | 0x4000 | 0x200  # ALLOW_INCOMPLETE_INPUT, DONT_IMPLY_DEDENT
-_STRICT = ast.PyCF_ONLY_AST | 0x200
-_AT_END = re.compile(
-    r"incomplete input|unexpected EOF|was never closed|unterminated triple-quoted"
-    r"|expected an indented block|unexpected end of file"
-)
+from tokenscope.code.prefix_string import closed
+
+_STRICT = ast.PyCF_ONLY_AST | 0x200  # DONT_IMPLY_DEDENT
+_FLAGS = _STRICT | 0x4000  # ALLOW_INCOMPLETE_INPUT
 _WORDS = (*keyword.kwlist, "match", "case", "type")
 _LAST_WORD = re.compile(r"(?<!\w)[^\W\d]\w*\Z")
 _LAST_NUMBER = re.compile(r"(?<![\w)\]])[\d.][\w.]*(?:(?<=[eE])[+-])?\Z")
-_OPERATORS = ("!=", "...", "->", ":=", "**=", "//=", ">>=", "<<=", "==", "<=", ">=", "+=", "-=",
-              "*=", "/=", "%=", "&=", "|=", "^=", "@=")  # fmt: skip
+_AFTER_NUMBER = ("and", "else", "for", "if", "in", "is", "not", "or")  # 1if x else 2 is legal
+_OPERATORS = ("!=", "...", "->", ":=", "**", "//", ">>", "<<", "**=", "//=", ">>=", "<<=", "==",
+              "<=", ">=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "@=")  # fmt: skip
 _EMPTY = re.compile(r"[ \t\f]*\Z")
+# what is said of a string once it is whole: while it is put together with its neighbours
+_BAD_STRING = re.compile(r"f-string|\((?:unicode|value) error\)|cannot mix bytes|bytes can only")
 
 
 def viable(prefix: bytes | str) -> bool | None:
@@ -61,50 +63,44 @@ def _decode(prefix: bytes) -> str | None:
 def _viable(text: str) -> bool:
     # an indentation that has only begun says nothing yet
     body = _EMPTY.sub("", text) if text[text.rfind("\n") + 1 :].isspace() else text
-    if _accepts(body):
-        return True
-    return _unfinished(body)
+    return _accepts(body) or _unfinished(body)
 
 
 def _accepts(text: str) -> bool:
-    plain = _error(text, _STRICT)
-    if plain is None:
-        return True
-    if plain.msg == "invalid syntax":
-        # this message points at the furthest token that was read: the end, or what is wrong
-        at = _position(plain, text)
-        return at >= len(text.rstrip()) or text[at] == "#"
+    """Whether the parser comes to the end of these lexemes, all taken for whole."""
     error = _error(text)
-    if error is None or _open_at_end(error, text):
+    if error is None:
         return True
+    if _came_to_the_end(error):
+        if '"""' not in text and "'''" not in text:
+            return _string_holds(text)
+        open_ = _error(text, _STRICT)  # it names a string that is open, and where it starts
+        if open_ is None or "triple-quoted" not in str(open_.msg):
+            return _string_holds(text)
+        return _open_string(open_, text)
+    if "unterminated" in str(error.msg):
+        return False  # the line continuation would carry an open string on
     if text.endswith("\\"):
-        return _open_at_end(_error(text + "\n") or error, text + "\n")
-    more = _error(text + " \\\n")
-    return more is None or bool(_AT_END.search(str(more.msg)))
+        return _came_to_the_end(_error(text + "\n"))
+    return _came_to_the_end(_error(text + " \\\n")) and _string_holds(text)
 
 
-def _position(error: SyntaxError, text: str) -> int:
-    """The error's place as an index into the text."""
-    if not error.offset:
-        return len(text)  # the end marker has no column
-    at = 0
-    for _ in range((error.lineno or 1) - 1):
-        at = text.find("\n", at) + 1
-        if at == 0:
-            return len(text)
-    return at + error.offset - 1
+def _came_to_the_end(error: SyntaxError | None) -> bool:
+    return error is None or "incomplete input" in str(error.msg)
 
 
-def _open_at_end(error: SyntaxError, text: str) -> bool:
-    message = str(error.msg)
-    if "triple-quoted" in message:  # all is well only if it is well before the string
-        return _open_string(error, text)
-    return bool(_AT_END.search(message))
+def _string_holds(text: str) -> bool:
+    """Strings side by side are put together when the token behind them is read; so put one there.
+    Any will do: what is wrong with the strings is said before what is wrong with the token."""
+    if text[-1:] not in ("'", '"'):
+        return True
+    error = _error(text + " . \\\n")
+    return error is None or not _BAD_STRING.search(str(error.msg))
 
 
-def _error(text: str, flags: int = 0) -> SyntaxError | None:
+def _error(text: str, flags: int = _FLAGS) -> SyntaxError | None:
     try:
-        compile(text, "<prefix>", "exec", flags or _FLAGS, dont_inherit=True)
+        compile(text, "<prefix>", "exec", flags, dont_inherit=True)
     except SyntaxError as error:
         return error
     except (ValueError, OverflowError) as error:  # e.g. an integer of 5,000 digits
@@ -114,7 +110,7 @@ def _error(text: str, flags: int = 0) -> SyntaxError | None:
 
 def _unfinished(text: str) -> bool:
     error = _error(text)
-    if error is not None and "unterminated string" in str(error.msg):
+    if error is not None and "unterminated" in str(error.msg):
         return _open_string(error, text)
     word = _LAST_WORD.search(text)
     if word:
@@ -125,16 +121,24 @@ def _unfinished(text: str) -> bool:
         if any(_accepts(head + w) for w in rest):
             return True
         opens = len(tail) <= 2 and set(tail.lower()) <= set("rbfut")  # the prefix of a string
-        if opens and _accepts(head + "''"):
+        if opens and _accepts(head + ("b''" if "b" in tail.lower() else "''")):
             return True
-    number = _LAST_NUMBER.search(text)
-    if number and any(_accepts(text + more) for more in ("0", "1", "x0", "e0", "0j", "o0", "b0")):
-        return True
-    for operator in _OPERATORS:
-        for cut in range(len(operator) - 1, 0, -1):
-            if text.endswith(operator[:cut]) and _accepts(text[:-cut] + operator):
-                return True
-    return False
+    if _LAST_NUMBER.search(text):
+        if any(_accepts(text + more) for more in ("0", "1", "x0", "e0", "0j", "o0", "b0")):
+            return True
+        if any(_accepts(t) for t in _ended(text, _AFTER_NUMBER, " ")):
+            return True
+    return any(_accepts(t) for t in _ended(text, _OPERATORS, ""))
+
+
+def _ended(text: str, words: tuple[str, ...], before: str) -> list[str]:
+    """The text with each word that its end may be the beginning of, whole."""
+    return [
+        text[:-cut] + before + word
+        for word in words
+        for cut in range(len(word) - 1, 0, -1)
+        if text.endswith(word[:cut])
+    ]
 
 
 def _open_string(error: SyntaxError, text: str) -> bool:
@@ -143,21 +147,20 @@ def _open_string(error: SyntaxError, text: str) -> bool:
     row, column = (error.lineno or 1) - 1, max((error.offset or 1) - 1, 0)
     if row >= len(lines):
         return False
-    line = lines[row]
     # CPython 3.11 points at the quote, later versions at the prefix of the string
-    quote = re.search(r"\"\"\"|'''|\"|'", line[column:])
+    quote = re.search(r"\"\"\"|'''|\"|'", lines[row][column:])
     if quote is None:
         return False
-    start = column + quote.start()
     if len(quote.group()) == 1:  # ends with its line, unless a backslash carries it on
         tail = lines[row:]
         if any(not part.endswith("\\") for part in tail[:-1]):
             return False
-    head = "\n".join([*lines[:row], line[:start]])
+    start = sum(len(line) + 1 for line in lines[:row]) + column + quote.start()
+    head, body = text[:start], text[start + len(quote.group()) :]
     prefix = re.search(r"(?<!\w)[rRbBuUfFtT]{0,2}\Z", head)
-    head = head[: prefix.start()] if prefix else head
-    # a concatenation of bytes and text is an error that the unfinished string may still avoid
-    return _accepts(head + "''") or _accepts(head + "b''")
+    mark = prefix.group() if prefix else ""
+    whole = closed(mark, quote.group(), body, lambda part: _viable("(" + part))
+    return whole is not None and _accepts(head[: len(head) - len(mark)] + whole)
 
 
 class PythonPrefix:

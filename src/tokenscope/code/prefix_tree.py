@@ -17,7 +17,7 @@ from tree_sitter import Tree
 
 from tokenscope.code.language import Language
 from tokenscope.code.languages import LANGUAGES
-from tokenscope.code.parse import Flat, tree_of
+from tokenscope.code.tree import Flat, tree_of
 from tokenscope.trace.regions import CATEGORY_CODE
 
 Verdict = Literal["viable", "not", "unknown"]

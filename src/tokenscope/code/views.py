@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from tokenscope.code.aliases import chosen
 from tokenscope.code.align import Alignment, align
-from tokenscope.code.detect import chosen, detect
+from tokenscope.code.detect import detect
 from tokenscope.code.parse import parse
 from tokenscope.code.rollup import Rollup, rollup
 from tokenscope.errors import UnknownName

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from threading import Event
 from typing import Any, Literal
 
 import numpy as np
@@ -24,10 +23,13 @@ from tokenscope.backends.protocol import (
     stepper,
     vocabulary,
 )
+from tokenscope.control import Control
+from tokenscope.decode.appliers import NONE, Applied
 from tokenscope.decode.prefixes import Prefixes
-from tokenscope.decode.sampling import Draw, Sampler
+from tokenscope.decode.sampling import Sampler, pick
 from tokenscope.decode.step import Step
 from tokenscope.decode.turns import Turns
+from tokenscope.errors import ModelError
 from tokenscope.metrics.attention import reduce_rows
 from tokenscope.metrics.measure import measure, metric_names
 from tokenscope.metrics.series import RunningPerplexity
@@ -52,6 +54,7 @@ class Plan:
     (tokens that were forced into a branch count). ``running``: whether running perplexity covers
     given tokens too (scoring). ``known``: the token right after ``shared``, measured already: a
     branch by an alternative needs no second look at the distribution that offered it.
+    ``applied``: standing edits, made ready.
     """
 
     given: Tokens
@@ -65,6 +68,12 @@ class Plan:
     shared: Trace | None = None
     running: bool = False
     known: Step | None = None
+    applied: Applied = NONE
+
+    @property
+    def changes(self) -> bool:
+        """Whether tokens are drawn from another distribution than the model's own."""
+        return self.sampler.changes or bool(self.applied.processors)
 
 
 class Engine:
@@ -95,9 +104,9 @@ class Engine:
         """What is fed. Raises AbilityError where the backend decodes by itself."""
         return stepper(self.backend)
 
-    def decode(self, plan: Plan, cancel: Event) -> Decoding:
-        """Iterate the result for Steps. ``cancel`` ends it within one step."""
-        return Decoding(self, plan, cancel)
+    def decode(self, plan: Plan, control: Control) -> Decoding:
+        """Iterate the result for Steps. ``control`` ends it within one step."""
+        return Decoding(self, plan, control)
 
 
 class Decoding:
@@ -106,12 +115,12 @@ class Decoding:
     ``state``: the model's memory of what was fed; after the end it may be kept and forked.
     """
 
-    def __init__(self, engine: Engine, plan: Plan, cancel: Event) -> None:
+    def __init__(self, engine: Engine, plan: Plan, control: Control) -> None:
         self.engine = engine
         self.stepper = engine.stepper
         self.vocabulary = engine.vocabulary
         self.plan = plan
-        self.cancel = cancel
+        self.control = control
         self.have = len(plan.shared) if plan.shared is not None else 0
         if plan.known is not None:
             self.have += 1
@@ -124,7 +133,7 @@ class Decoding:
         plan, ids = self.plan, self.plan.given.ids
         # 1. the longest state that still lets us see the distribution of the first new token
         with self.engine.turns:
-            self.state = self.engine.prefixes.take(ids, max(self.have, 1) - 1)
+            self.state = self.engine.prefixes.take(ids, max(self.have, 1) - 1, plan.applied.inner)
         if plan.known is not None:
             yield self._with_perplexity(plan.known)
         # 2. the given tokens, in chunks
@@ -132,18 +141,23 @@ class Decoding:
         for step, scores, rows in self._prefill(ids):  # noqa: B007 (the last ones are used below)
             if step is not None:
                 yield step
-            if self.cancel.is_set():
+            if self.control.cancelled:
                 yield "cancelled"
                 return
         # 3. one token at a time
-        draw = Draw(plan.sampler)
         end = len(ids) + plan.max_new_tokens
         finish: Finish = "length" if plan.max_new_tokens else "scored"
         t = len(ids)
         elapsed = 0.0
         while t < end and isinstance(scores, Full):
             began = time.perf_counter()
-            chosen, sampled = draw.pick(torch.as_tensor(scores.logits[-1]), self.state.ids)
+            chosen, sampled = pick(
+                plan.sampler,
+                torch.as_tensor(scores.logits[-1]),
+                self.state.ids,
+                t,
+                plan.applied.processors,
+            )
             step = self._measured(
                 t, [chosen], scores.cut(len(scores) - 1, len(scores)), rows, False
             )
@@ -154,7 +168,7 @@ class Decoding:
             if done is not None:
                 finish = done
                 break
-            if self.cancel.is_set():
+            if self.control.cancelled:
                 finish = "cancelled"
                 break
             if t >= end or t > (self.engine.info.context or t):
@@ -176,7 +190,7 @@ class Decoding:
             first = self._blank()
             if first is not None:
                 yield first, None, None
-                if self.cancel.is_set():
+                if self.control.cancelled:
                     return
         while position < total:
             end = min(total, position + self._chunk(position))
@@ -185,7 +199,9 @@ class Decoding:
                 end = min(end, total - 1)
             elif self.engine.abilities.fork == "copy" and position == total - 1 > 0:
                 with self.engine.turns:
-                    self.engine.prefixes.put(self.stepper.fork(self.state, position))
+                    self.engine.prefixes.put(
+                        self.stepper.fork(self.state, position), key=self.plan.applied.inner
+                    )
             began = time.perf_counter()
             # token t has its row in the query at t-1: wanted from max(record_from, position+1) on
             last = end - max(position, self.record_from - 1)
@@ -228,7 +244,7 @@ class Decoding:
                 np.full((1, k), -1, dtype=np.int32), np.full((1, k), np.nan, dtype=np.float32)
             )
         columns = dict.fromkeys(names, nan)
-        if self.plan.sampler.changes:
+        if self.plan.changes:
             columns["logprob_sampled"] = nan
         return Step(
             0, self.plan.given.slice(0, 1), columns, alternatives, None, True,
@@ -251,6 +267,13 @@ class Decoding:
         """
         found = measure(scores, ids, self.plan.alternatives)
         values: dict[str, F32] = dict(found.columns)
+        bad = np.nonzero(np.isnan(values["logprob"]))[0]
+        if isinstance(scores, Full) and len(bad):
+            raise ModelError(
+                self.engine.info.path or self.engine.info.name,
+                f"its scores for token {start + int(bad[0])} are not numbers (NaN or infinite); "
+                "the weights are damaged, or the dtype is too narrow for them",
+            )
         values["perplexity"] = self._perplexity(start, values["surprisal"])
         alternatives = None
         if self.plan.alternatives:
@@ -291,7 +314,7 @@ class Decoding:
     def _timed(self, step: Step, elapsed: float, sampled: float) -> Step:
         n = len(step.tokens)
         extra = {"time_ms": np.full(n, elapsed, dtype=np.float32)}
-        if self.plan.sampler.changes:
+        if self.plan.changes:
             extra["logprob_sampled"] = np.full(n, sampled, dtype=np.float32)
         return Step(
             step.start, step.tokens, {**step.columns, **extra}, step.alternatives,

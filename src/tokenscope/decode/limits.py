@@ -6,9 +6,11 @@ import psutil
 
 from tokenscope.backends.protocol import ModelInfo
 from tokenscope.errors import CapacityError, InputError
-from tokenscope.trace.attention import top_bytes_per_token
+from tokenscope.trace.attention import NO_KEY, top_bytes_per_token
 
 RESERVE = 0.9  # of the memory that is free
+GROWTH = 1.5  # a memory that runs full is copied into one of this times its length
+LEAST_ROOM = 512  # tokens that the smallest memory has room for
 
 
 def free_bytes(device: str) -> int:
@@ -34,7 +36,8 @@ def room(info: ModelInfo, given: int, wanted: int, attention: str) -> int:
     """How many tokens may be decoded after ``given`` (at most ``wanted``).
 
     Raises InputError when nothing was given, CapacityError (with how many tokens would fit) when
-    the given tokens fill the context or when state and records would not fit in memory.
+    the given tokens fill the context, when the rows reach further than ``top`` can name, or when
+    state (with the room that it grows by) and records would not fit in memory.
     """
     if given == 0:
         raise InputError("prompt", "is empty, and this model has no start token to begin from")
@@ -45,10 +48,16 @@ def room(info: ModelInfo, given: int, wanted: int, attention: str) -> int:
             fits=context - (1 if wanted else 0),
         )
     total = given + min(wanted, context - given)
+    if attention == "top" and wanted > 0 and total > NO_KEY:
+        raise CapacityError(
+            f'attention="top" reaches {NO_KEY} tokens, not {total}; ask for fewer, or for none',
+            fits=NO_KEY,
+        )
     free = int(free_bytes(info.device) * RESERVE)
 
     def need(tokens: int) -> int:
-        return tokens * info.state_bytes_per_token + record_bytes(info, given, tokens, attention)
+        held = max(LEAST_ROOM, int(tokens * GROWTH)) * info.state_bytes_per_token
+        return held + record_bytes(info, given, tokens, attention)
 
     if need(total) > free:
         low, high = 0, total  # the largest number of tokens that fits

@@ -1,9 +1,13 @@
-"""States of prefixes that may be needed again, under a byte budget; least recently used goes."""
+"""Memories and measurements of prefixes that may be needed again, under a byte budget.
+
+Everything is keyed by the inner edits that were in force while it was made: a steered memory
+never reaches a clean run. Least recently used goes first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -14,16 +18,17 @@ from tokenscope.backends.protocol import Backend, stepper
 from tokenscope.trace.record import Trace
 
 BUDGET = 1 << 30
+Ids = Sequence[int] | NDArray[np.int32]
 
 
 @dataclass(slots=True, eq=False)
 class Kept:
-    """A state, the ids that it has seen, and the trace that was measured on the way (if any)."""
+    """A memory, the ids that it has read, and what was measured of their start (if anything)."""
 
     ids: NDArray[np.int32]
     state: Any
-    nbytes: int
     trace: Trace | None
+    key: Hashable
 
 
 class Prefixes:
@@ -35,36 +40,46 @@ class Prefixes:
         self._kept: list[Kept] = []  # oldest use first
         self.budget = budget
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     @property
     def nbytes(self) -> int:
-        """Bytes of all kept states."""
+        """Bytes of everything kept; a block that several states share counts once."""
         with self._lock:
-            return sum(k.nbytes for k in self._kept)
+            return self._size()
 
-    def put(self, state: Any, trace: Trace | None = None) -> None:
-        """Keep a state. The caller must not extend it afterwards (fork it instead)."""
+    def put(self, state: Any, trace: Trace | None = None, key: Hashable = ()) -> None:
+        """Keep a state. The caller must not extend it afterwards (fork it instead).
+
+        Where states can go back, one takes the place of those that it begins with, and keeps the
+        longest measurement among them.
+        """
         ids = np.asarray(state.ids, dtype=np.int32)
-        size = int(state.nbytes)
-        if not len(ids) or self._backend.abilities.fork == "none" or size > self.budget:
+        if not len(ids) or self._backend.abilities.fork == "none":
             return
+        if trace is not None:  # rows belong to a run: another that starts here records its own
+            trace = replace(trace, attention=None)
         with self._lock:
             if self._backend.abilities.fork == "crop":  # a longer one serves in place of a prefix
-                self._kept = [
-                    k for k in self._kept
-                    if not (len(k.ids) <= len(ids) and _common(k.ids, ids) == len(k.ids))
-                ]  # fmt: skip
-            self._kept.append(Kept(ids, state, size, trace))
-            while sum(k.nbytes for k in self._kept) > self.budget:
+                served = [
+                    k for k in self._kept if k.key == key and _common(k.ids, ids) == len(k.ids)
+                ]
+                self._kept = [k for k in self._kept if k not in served]
+                measured = [t for t in (trace, *(k.trace for k in served)) if t is not None]
+                trace = max(measured, key=len, default=None)
+            self._kept.append(Kept(ids, state, trace, key))
+            while self._kept and self._size() > self.budget:
                 self._kept.pop(0)
 
-    def take(self, ids: Sequence[int] | NDArray[np.int32], limit: int) -> Any:
+    def take(self, ids: Ids, limit: int, key: Hashable = ()) -> Any:
         """A state of the caller's own that has seen at most ``limit`` of ``ids``; maybe empty."""
         wanted = np.asarray(ids, dtype=np.int32)[: max(limit, 0)]
         crop = self._backend.abilities.fork == "crop"
         with self._lock:
             best: tuple[int, Kept] | None = None
             for kept in self._kept:
-                n = _common(kept.ids, wanted)
+                n = _common(kept.ids, wanted) if kept.key == key else 0
                 if (crop or n == len(kept.ids)) and n > (best[0] if best else 0):
                     best = (n, kept)
             if best is None:
@@ -74,15 +89,16 @@ class Prefixes:
             self._kept.append(kept)
             return stepper(self._backend).fork(kept.state, n)
 
-    def measured(self, ids: Sequence[int] | NDArray[np.int32], k: int) -> Trace | None:
+    def measured(self, ids: Ids, k: int, key: Hashable = ()) -> Trace | None:
         """The longest measured start of ``ids`` with exactly ``k`` alternatives, or None."""
         wanted = np.asarray(ids, dtype=np.int32)
         best: Trace | None = None
         with self._lock:
             for kept in self._kept:
-                if kept.trace is None or (kept.trace.alternatives is None) != (k == 0):
+                if kept.key != key or kept.trace is None:
                     continue
-                if kept.trace.alternatives is not None and kept.trace.alternatives.k != k:
+                held = kept.trace.alternatives
+                if (held.k if held is not None else 0) != k:
                     continue
                 n = _common(kept.trace.ids, wanted)
                 if n > (len(best) if best is not None else 1):
@@ -93,6 +109,25 @@ class Prefixes:
         """Forget everything."""
         with self._lock:
             self._kept.clear()
+
+    def _size(self) -> int:
+        blocks: dict[Hashable, int] = {}
+        for kept in self._kept:
+            blocks |= _blocks(kept.state)
+        return sum(blocks.values()) + sum(_measured_bytes(k.trace) for k in self._kept)
+
+
+def _blocks(state: Any) -> dict[Hashable, int]:
+    held = getattr(state, "blocks", None)
+    return dict(held) if held is not None else {id(state): int(state.nbytes)}
+
+
+def _measured_bytes(trace: Trace | None) -> int:
+    if trace is None:
+        return 0
+    held = trace.alternatives
+    rows = held.ids.nbytes + held.logprobs.nbytes if held is not None else 0
+    return rows + sum(c.values.nbytes for c in trace.columns.values())
 
 
 def _common(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:

@@ -9,8 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from tokenscope.decode.appliers import Processor
 from tokenscope.errors import InputError
+
+F64 = NDArray[np.float64]
+SORTABLE = 4096  # of more tokens, those that top-p certainly drops are not sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class Sampler:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise InputError(name, "must be a whole number, 0 or more")
+        if self.seed >> 128:
+            raise InputError("seed", "must be less than 2**128")
 
     @property
     def changes(self) -> bool:
@@ -59,51 +66,91 @@ def _check(name: str, value: object, low: float, high: float) -> None:
         raise InputError(name, f"must lie in {low:g}..{high:g}")
 
 
-class Draw:
-    """One stream of draws: the same seed gives the same picks, whatever else runs.
+def pick(
+    sampler: Sampler,
+    logits: torch.Tensor,
+    seen: Sequence[int],
+    position: int,
+    processors: Sequence[Processor] = (),
+) -> tuple[int, float]:
+    """(id, ln q(id)) of the token at ``position`` from float32 (V,) logits; ``seen``: all ids.
 
-    The numbers come from numpy's PCG64, whose stream is fixed across machines and versions.
+    ``processors`` (edits) come first. ln q is that of the changed distribution; for plain greedy
+    it is NaN (nothing changed). Raises InputError when edits leave no token to draw. The
+    draw is the Gumbel-max trick (Gumbel 1954; Maddison 2014): the largest of ln q(v) + g_v, where
+    the noise g depends on nothing but (seed, position, v). So a draw does not depend on what else
+    runs, and two branches with the same seed share their luck: where their distributions agree
+    they draw the same token (coupled counterfactuals; Oberst & Sontag 2019).
     """
+    z = logits
+    for process in processors:
+        z = process(z, seen)
+    if processors and not bool((z > -torch.inf).any()):
+        raise InputError("edits", "leave no token that can be drawn")
+    if sampler.repetition_penalty != 1.0 and len(seen):
+        z = penalised(z, seen, sampler.repetition_penalty)
+    if sampler.temperature == 0.0:
+        best = int(z.argmax())
+        if not sampler.changes and not processors:
+            return best, math.nan
+        return best, float(torch.log_softmax(z, dim=-1)[best])
+    ids, logq = truncated(sampler, z)
+    noise = gumbel(sampler.seed, position, z.shape[0])
+    at = int(np.argmax(logq + (noise if ids is None else noise[ids])))
+    return int(at if ids is None else ids[at]), float(logq[at])
 
-    def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
-        self._random = np.random.Generator(np.random.PCG64(sampler.seed))
 
-    def pick(self, logits: torch.Tensor, seen: Sequence[int]) -> tuple[int, float]:
-        """(id, ln q(id)) from float32 (V,) logits; ``seen`` are all ids so far.
+def gumbel(seed: int, position: int, size: int) -> F64:
+    """float64 (size,) standard Gumbel noise that (seed, position) fix, on every machine.
 
-        ln q is that of the changed distribution; for plain greedy it is NaN (nothing changed).
-        """
-        s = self.sampler
-        if not s.changes:
-            return int(logits.argmax()), math.nan
-        z = logits
-        if s.repetition_penalty != 1.0 and seen:
-            z = penalised(z, seen, s.repetition_penalty)
-        if s.temperature == 0.0:
-            best = int(z.argmax())
-            return best, float(torch.log_softmax(z, dim=-1)[best])
-        ids, q = self.truncated(z)
-        at = int(np.searchsorted(np.cumsum(q), self._random.random() * q.sum(), side="right"))
-        at = min(at, len(q) - 1)
-        return int(ids[at]), float(np.log(q[at]))
+    Counter-based: Philox4x64-10 (Salmon 2011) with the seed as key and the position in the
+    counter's second word; a raw word w gives the uniform (floor(w / 2^11) + 1/2) / 2^53.
+    """
+    raw = np.random.Philox(key=seed, counter=position << 64).random_raw(size)
+    uniform = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    noise: F64 = -np.log(-np.log(uniform))
+    return noise
 
-    def truncated(self, logits: torch.Tensor) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Ids and float64 probabilities, most likely first, of what survives truncation."""
-        s = self.sampler
-        z = logits.to(torch.float64)
-        z = (z - z.max()) / s.temperature  # shifted first: a tiny temperature must not overflow
-        size = z.shape[0]
-        keep = min(s.top_k, size) if s.top_k else size
-        values, ids = z.topk(keep) if keep < size else z.sort(descending=True, stable=True)
-        p = torch.softmax(values, dim=0).cpu().numpy()
-        n = len(p)
-        if s.top_p < 1.0:  # the smallest set that holds top_p (Holtzman 2020)
-            n = min(n, int(np.searchsorted(np.cumsum(p), s.top_p, side="left")) + 1)
-        if s.min_p > 0.0:
-            n = min(n, max(1, int((p >= s.min_p * p[0]).sum())))
-        q = p[:n] / p[:n].sum()
-        return ids[:n].cpu().numpy(), q
+
+def truncated(sampler: Sampler, logits: torch.Tensor) -> tuple[NDArray[np.int64] | None, F64]:
+    """(ids, ln q float64) of what survives truncation; ids None: all tokens, in order.
+
+    The same tokens survive as in transformers: top-k keeps what ties with the k-th; top-p drops,
+    from the least likely on (of equals the later id first), what sums to at most 1 - top_p
+    (Holtzman 2020).
+    """
+    z = logits.to(torch.float64)
+    z = (z - z.max()) / sampler.temperature  # shifted first: a tiny temperature must not overflow
+    ids: torch.Tensor | None = None
+    if sampler.top_k and sampler.top_k < z.shape[0]:
+        ids = torch.nonzero(z >= z.topk(sampler.top_k).values[-1])[:, 0]
+        z = z[ids]
+    if sampler.top_p < 1.0:
+        kept = nucleus(z, sampler.top_p)
+        z, ids = z[kept], kept if ids is None else ids[kept]
+    if sampler.min_p > 0.0:
+        p = torch.softmax(z, dim=0)
+        kept = torch.nonzero(p >= sampler.min_p * p.max())[:, 0]
+        z, ids = z[kept], kept if ids is None else ids[kept]
+    logq: F64 = torch.log_softmax(z, dim=0).cpu().numpy()
+    return None if ids is None else ids.cpu().numpy(), logq
+
+
+def nucleus(z: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Places of the most likely tokens that hold ``top_p`` (at least one), in rising order."""
+    p = torch.softmax(z, dim=0)
+    places = torch.arange(len(z), device=z.device)
+    dropped = 0.0
+    if len(z) > SORTABLE:  # all that are below half of an even share of the rest go in any case
+        sure = p <= (1.0 - top_p) / (2 * len(z))
+        dropped = float(p[sure].sum())
+        places = places[~sure]
+        p, z = p[~sure], z[~sure]
+    order = torch.sort(z, descending=True, stable=True).indices.flip(0)
+    gone = dropped + p[order].cumsum(0) <= 1.0 - top_p
+    gone[-1] = False
+    kept: torch.Tensor = places[order[~gone]].sort().values
+    return kept
 
 
 def penalised(logits: torch.Tensor, seen: Sequence[int], penalty: float) -> torch.Tensor:

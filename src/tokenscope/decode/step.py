@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tokenscope.trace.alternatives import Alternatives
 from tokenscope.trace.attention import Attention
-from tokenscope.trace.columns import F32
+from tokenscope.trace.columns import F32, Quality
 from tokenscope.trace.tokens import Tokens
 
 
@@ -15,9 +15,9 @@ from tokenscope.trace.tokens import Tokens
 class Step:
     """n tokens from index ``start`` on: a chunk of the prompt, or one decoded token.
 
-    ``columns``: float32 (n,) each. ``alternatives``: n rows. ``attention``: rows of (some of)
-    these tokens. ``prompt``: these tokens were given, not decoded. ``progress``: prompt tokens
-    (done, total) while the prompt is read.
+    ``columns``: float32 (n,) each; ``quality`` of those that are not ``exact``. ``alternatives``:
+    n rows. ``attention``: rows of (some of) these tokens. ``prompt``: these tokens were given, not
+    decoded. ``progress``: prompt tokens (done, total) while the prompt is read.
     """
 
     start: int
@@ -27,6 +27,7 @@ class Step:
     attention: Attention | None = None
     prompt: bool = False
     progress: tuple[int, int] | None = None
+    quality: Mapping[str, Quality] = field(default_factory=dict)
 
     @property
     def end(self) -> int:

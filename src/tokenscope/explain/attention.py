@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from tokenscope.backends.hf.internals import Internals
+from tokenscope.control import QUIET, Control
 from tokenscope.errors import AbilityError, InputError
-from tokenscope.explain.control import QUIET, Control
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.memory import LIMIT, check
 

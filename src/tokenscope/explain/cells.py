@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tokenscope.backends.hf.internals import Internals
 from tokenscope.backends.hf.sites import Kind, Recorded, Site, Write, span, width, writing
+from tokenscope.control import Control
 from tokenscope.errors import CapacityError
-from tokenscope.explain.control import Control
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.memory import LIMIT
 from tokenscope.explain.perturb import cached_rows

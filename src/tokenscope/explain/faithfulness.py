@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tokenscope.explain.control import QUIET, Control
+from tokenscope.control import QUIET, Control
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.target import Asked, batch_rows
 

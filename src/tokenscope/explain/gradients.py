@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenscope.explain.control import QUIET, Control
+from tokenscope.control import QUIET, Control
 from tokenscope.explain.target import Asked, batch_rows
 
 F32 = NDArray[np.float32]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenscope.backends.hf.internals import Internals
+from tokenscope.control import QUIET, Control
 from tokenscope.errors import InputError
 from tokenscope.explain.attention import LayerLayout, layout
-from tokenscope.explain.control import QUIET, Control
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.memory import LIMIT, Estimate, check
 from tokenscope.registry import Registry

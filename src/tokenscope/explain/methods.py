@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tokenscope.control import Control
 from tokenscope.errors import AbilityError
-from tokenscope.explain.control import Control
 from tokenscope.explain.definitions import DEFINITIONS, Definition
 from tokenscope.explain.gradients import Attribution, input_x_gradient, integrated_gradients
 from tokenscope.explain.perturb import attention_knockout, occlusion

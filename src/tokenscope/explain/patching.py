@@ -16,9 +16,9 @@ from torch import Tensor
 
 from tokenscope.backends.hf.internals import Internals
 from tokenscope.backends.hf.sites import KINDS, Kind, Site, has, record
+from tokenscope.control import QUIET, Control
 from tokenscope.errors import InputError
 from tokenscope.explain.cells import Cell, Cost, cost, recorded_bytes, run_cells, within
-from tokenscope.explain.control import QUIET, Control
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.memory import LIMIT
 from tokenscope.explain.target import Target

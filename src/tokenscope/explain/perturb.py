@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tokenscope.backends.hf.attention_kernel import Edge
 from tokenscope.backends.hf.internals import Patch
-from tokenscope.explain.control import QUIET, Control
+from tokenscope.control import QUIET, Control
 from tokenscope.explain.gradients import F32, Attribution
 from tokenscope.explain.target import Asked, batch_rows
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tokenscope.backends.hf.internals import HeadPatch, MlpPatch, Patch
+from tokenscope.control import Control
 from tokenscope.errors import AbilityError
 from tokenscope.explain.agreement import kendall, spearman
-from tokenscope.explain.control import Control
 from tokenscope.explain.explanation import Row, Table, region_sums
 from tokenscope.explain.faithfulness import curves
 from tokenscope.explain.gradients import F32

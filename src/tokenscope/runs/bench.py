@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from threading import Event
 from typing import Any
 
 import torch
 
 from tokenscope.backends.protocol import internals
+from tokenscope.control import Control
 from tokenscope.decode.engine import AttentionForm, Engine, Plan
 from tokenscope.decode.sampling import Sampler
 from tokenscope.decode.step import Step
@@ -87,7 +87,7 @@ def prefill(engine: Engine, *, prompt_tokens: int = 2000, pairs: int = 5) -> dic
         engine.prefixes.clear()
         plan = _plan(engine, ids, 0, "none")
         began = time.perf_counter()
-        for _ in engine.decode(plan, Event()):
+        for _ in engine.decode(plan, Control()):
             pass
         full = time.perf_counter() - began
         if n:  # the first pair warms up
@@ -146,7 +146,7 @@ def recorded(
     from tokenscope.trace.origin import Origin
 
     engine.prefixes.clear()
-    decoding = engine.decode(_plan(engine, ids, new_tokens, attention), Event())
+    decoding = engine.decode(_plan(engine, ids, new_tokens, attention), Control())
     began = time.perf_counter()
     steps = [s for s in decoding if isinstance(s, Step)]
     trace = fold(None, steps, len(ids), Origin(), "")

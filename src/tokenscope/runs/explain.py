@@ -12,9 +12,9 @@ import numpy as np
 from tokenscope.backends.hf.attention_kernel import KERNEL, Edge
 from tokenscope.backends.hf.internals import HeadPatch, Internals, MlpPatch, Patch
 from tokenscope.backends.protocol import internals
+from tokenscope.control import QUIET, Cancelled, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import InputError, TokenScopeError
-from tokenscope.explain.control import QUIET, Cancelled, Control
 from tokenscope.explain.explanation import Explanation, Table
 from tokenscope.explain.guard import check
 from tokenscope.explain.methods import METHODS

@@ -2,131 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from threading import Event, Lock
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 
 from tokenscope.backends.protocol import chat, infill
-from tokenscope.decode.collect import Collector
-from tokenscope.decode.engine import AttentionForm, Engine, Plan
+from tokenscope.decode.appliers import prepared
+from tokenscope.decode.engine import Engine, Plan
 from tokenscope.decode.limits import room
-from tokenscope.decode.sampling import Sampler
 from tokenscope.decode.step import Step
 from tokenscope.errors import AbilityError, InputError
+from tokenscope.metrics.measure import metric_names
 from tokenscope.metrics.series import RunningPerplexity
+from tokenscope.runs.run import Run
+from tokenscope.runs.settings import Settings
 from tokenscope.trace.columns import Column
-from tokenscope.trace.edits import Edit, Force
-from tokenscope.trace.origin import Origin
-from tokenscope.trace.record import Finish, Trace
+from tokenscope.trace.edits import Force
+from tokenscope.trace.origin import Origin, Request, Segment
+from tokenscope.trace.record import Trace
 from tokenscope.trace.tokens import Tokens
 
-MAX_ALTERNATIVES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to decode; see ``decode.sampling.Sampler`` for the sampler's own.
-
-    ``alternatives``: how many candidates each position keeps. ``attention``: ``none``, ``top``
-    (the heaviest entries of every row) or ``full`` (float16 rows).
-    """
-
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-    alternatives: int = 10
-    attention: AttentionForm = "top"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", tuple(self.stop))
-        for name, top in (("max_new_tokens", 1 << 24), ("alternatives", MAX_ALTERNATIVES)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= top:
-                raise InputError(name, f"must be a whole number in 0..{top}")
-        if self.attention not in ("none", "top", "full"):
-            raise InputError("attention", "must be none, top or full")
-        if any(not isinstance(s, str) or not s for s in self.stop):
-            raise InputError("stop", "must hold non-empty strings")
-        self.sampler()
-
-    def sampler(self) -> Sampler:
-        """The sampler's part. Raises InputError for values that make no sense."""
-        return Sampler(
-            self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty,
-            self.seed,
-        )  # fmt: skip
-
-
-class Run:
-    """One decoding in progress. Iterate it for Steps (in any one thread); then read ``trace``.
-
-    ``shared``: the measured tokens that came from a parent, or None. ``total``: the most tokens
-    that the trace can have.
-    """
-
-    def __init__(self, engine: Engine, plan: Plan, origin: Origin, language: str) -> None:
-        self.shared = plan.shared
-        self.total = len(plan.given) + plan.max_new_tokens
-        self.n_prompt = plan.n_prompt
-        self._engine = engine
-        self._plan = plan
-        self._cancel = Event()
-        self._lock = Lock()
-        self._collector = Collector(plan.shared, plan.n_prompt, origin, language)
-        self._finish: Finish = ""
-        self._decoding = engine.decode(plan, self._cancel)
-        self._steps = self._go()
-
-    def __iter__(self) -> Iterator[Step]:
-        return self._steps  # one iterator for good: a loop that was left can be taken up again
-
-    def _go(self) -> Iterator[Step]:
-        try:
-            for item in self._decoding:
-                if isinstance(item, str):
-                    self._finish = item
-                    break
-                with self._lock:
-                    self._collector.add(item)
-                yield item
-        except BaseException:
-            self._finish = self._finish or "error"
-            raise
-        finally:
-            if self._finish not in ("", "error"):
-                self._keep()
-
-    def cancel(self) -> None:
-        """End within one step, from any thread. What was decoded stays in ``trace``."""
-        self._cancel.set()
-
-    @property
-    def finish(self) -> Finish:
-        """Why it ended; "" while it runs."""
-        return self._finish
-
-    @property
-    def trace(self) -> Trace:
-        """Everything so far: what was shared and every Step that was handed out."""
-        with self._lock:
-            return replace(self._collector.trace(), finish=self._finish)
-
-    def result(self) -> Trace:
-        """Run to the end and give the trace."""
-        for _ in self:
-            pass
-        return self.trace
-
-    def _keep(self) -> None:
-        if self._decoding.state is not None:
-            self._engine.prefixes.put(self._decoding.state, self.trace)
+__all__ = ["Run", "Settings", "begin", "fork", "generate", "score"]
 
 
 def generate(
@@ -143,7 +42,6 @@ def generate(
     Raises InputError, AbilityError or CapacityError before anything is decoded.
     """
     backend = engine.backend
-    stops = backend.stop_ids
     if (messages is None) == (prompt is None):
         raise InputError("prompt", "exactly one of prompt and messages is needed")
     if messages is not None:
@@ -152,10 +50,13 @@ def generate(
         form, given = "chat", chat(backend).encode_chat(messages)
     elif suffix is not None:
         form, given = "infill", infill(backend).encode_infill(prompt or "", suffix)
-        stops = stops | infill(backend).infill_stops()
     else:
         form, given = "plain", engine.vocabulary.encode(prompt or "")
-    return _start(engine, given, len(given), form, language, settings, stops, None, ())
+    asked = Request(
+        prompt, suffix, None if messages is None else tuple(dict(m) for m in messages),
+        _template(engine) if form == "chat" else "", _start_token(given) if prompt else "",
+    )  # fmt: skip
+    return begin(engine, given, form, settings, language=language, request=asked)
 
 
 def fork(
@@ -172,7 +73,6 @@ def fork(
     """
     if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= len(trace):
         raise InputError("at", f"must be a token index in 0..{len(trace)}")
-    backend = engine.backend
     if trace.origin.tokenizer_digest not in ("", engine.info.tokenizer_digest):
         raise InputError("trace", "was made with another tokenizer")
     shared, words = trace.cut(at), engine.vocabulary
@@ -183,49 +83,108 @@ def fork(
         labels = {n: s for n, s in enumerate(map(words.label, ids)) if s is not None}
         forced = Tokens.of(ids, [words.piece(i) for i in ids], labels)
     given = shared.tokens.joined(forced)
-    n_prompt = min(trace.n_prompt, at)
-    if at < trace.n_prompt:
-        n_prompt = len(given)
-    was = int(trace.ids[at]) if at < len(trace) else -1
-    edits = trace.origin.edits
+    history = trace.origin.cut(at)
     if len(forced):
-        edits = (*edits, Force(at, tuple(int(i) for i in forced.ids), was))
+        was = int(trace.ids[at]) if at < len(trace) else -1
+        force = Force(at, tuple(int(i) for i in forced.ids), was)
+        history = replace(history, edits=(*history.edits, force))
     usable = shared if at > 0 and _same_numbers(engine, trace, settings) else None
     known = None
     if usable is not None and len(forced) == 1:
-        known = _offered(trace, at, forced, settings)
-    stops = backend.stop_ids
-    if trace.origin.form == "infill":
-        stops = stops | infill(backend).infill_stops()
-    return _start(
-        engine,
-        given,
-        n_prompt,
-        trace.origin.form,
-        trace.language,
-        settings,
-        stops,
-        usable,
-        edits,
-        known,
-    )
+        known = _offered(engine, trace, at, forced, settings)
+    return begin(
+        engine, given, trace.origin.form, settings, language=trace.language,
+        n_prompt=min(trace.n_prompt, at) if at >= trace.n_prompt else len(given),
+        request=trace.origin.request, history=history, parent=usable, known=known,
+    )  # fmt: skip
 
 
 def score(engine: Engine, text: str, *, language: str = "", alternatives: int = 10) -> Run:
     """Teacher forcing: every column for a text that someone else wrote, from one prefill."""
     given = engine.vocabulary.encode(text)
     settings = Settings(max_new_tokens=0, alternatives=alternatives, attention="none")
-    return _start(engine, given, len(given), "score", language, settings, frozenset(), None, ())
+    asked = Request(prompt=text, start_token=_start_token(given))
+    return begin(engine, given, "score", settings, language=language, request=asked)
 
 
-def _offered(trace: Trace, at: int, forced: Tokens, settings: Settings) -> Step | None:
+def begin(
+    engine: Engine,
+    given: Tokens,
+    form: str,
+    settings: Settings,
+    *,
+    language: str = "",
+    n_prompt: int | None = None,
+    request: Request = Request(),
+    history: Origin = Origin(),
+    parent: Trace | None = None,
+    known: Step | None = None,
+) -> Run:
+    """A run from tokens. ``history``: the origin of the part that came before (a branch's).
+
+    ``parent``: a measured start of ``given`` that this run goes on from. ``known``: the token
+    right after it, measured already. ``n_prompt``: all that is given, where not told.
+    """
+    info = engine.info
+    n_prompt = len(given) if n_prompt is None else n_prompt
+    settings = _recordable(engine, settings)
+    applied = prepared(settings.edits, info)
+    wanted = room(info, len(given), settings.max_new_tokens, settings.attention)
+    shared = parent
+    if shared is None:
+        k = min(settings.alternatives, info.vocab or settings.alternatives)
+        shared = engine.prefixes.measured(given.ids, k, applied.inner)
+    if shared is not None:
+        shared = _rebased(shared, n_prompt, form == "score", settings, parent is not None)
+    stops = frozenset() if form == "score" else engine.backend.stop_ids
+    if form == "infill":
+        stops = stops | infill(engine.backend).infill_stops()
+    sampler = settings.sampler()
+    plan = Plan(
+        given, n_prompt, wanted, sampler, stops, tuple(s.encode() for s in settings.stop),
+        settings.alternatives, settings.attention, shared, form == "score", known, applied,
+    )  # fmt: skip
+    segments = history.segments
+    if wanted:
+        segments += (Segment(len(given), settings.plain(), settings.seed, settings.edits),)
+    origin = Origin(
+        model=info.name, model_digest=info.model_digest, tokenizer_digest=info.tokenizer_digest,
+        backend=info.backend, dtype=info.dtype, device=info.device, kernel=info.kernel, form=form,
+        sampler=settings.plain(), seed=settings.seed, edits=history.edits,
+        versions=dict(info.versions), segments=segments, request=request,
+        errors=dict(info.errors), threads=torch.get_num_threads(),
+    )  # fmt: skip
+    return Run(engine, plan, origin, language)
+
+
+def _recordable(engine: Engine, settings: Settings) -> Settings:
+    if settings.attention == "none" or engine.abilities.attention:
+        return settings
+    if not engine.info.attention_layers:
+        return replace(settings, attention="none")
+    raise AbilityError("this backend cannot record attention; ask for attention='none'")
+
+
+def _start_token(given: Tokens) -> str:
+    return given.labels.get(0, "")
+
+
+def _template(engine: Engine) -> str:
+    template = getattr(engine.backend, "template", None)
+    return hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else ""
+
+
+def _offered(
+    engine: Engine, trace: Trace, at: int, forced: Tokens, settings: Settings
+) -> Step | None:
     """Token ``at`` of a branch, measured from what its parent kept; None where that is not enough.
 
     The distribution is the parent's, so its own figures stand; those of the token follow from its
-    place among the alternatives. The row of attention is that of the same query.
+    place among the alternatives. The row of attention is that of the same query. A metric that
+    is not known here cannot be told from that, so the long way is taken.
     """
     held, record = trace.alternatives, trace.attention
-    if held is None or not 0 < at < len(trace) or settings.sampler().changes:
+    if held is None or not 0 < at < len(trace) or settings.sampler().changes or settings.edits:
         return None
     found = np.nonzero(held.ids[at] == forced.ids[0])[0]
     attention = None
@@ -233,11 +192,11 @@ def _offered(trace: Trace, at: int, forced: Tokens, settings: Settings) -> Step 
         if record is None or record.form != settings.attention or not record.has(at):
             return None
         attention = record.only(at)
-    if not len(found) or "entropy" not in trace.columns:
+    of_distribution = ("entropy", "varentropy", "margin")
+    if not len(found) or any(n not in trace.columns for n in of_distribution):
         return None
-    place = int(found[0])
-    logprob = held.logprobs[at, place]
-    columns = {n: trace.column(n)[at : at + 1] for n in ("entropy", "varentropy", "margin")}
+    logprob = held.logprobs[at, int(found[0])]
+    columns = {n: trace.column(n)[at : at + 1] for n in of_distribution}
     own = {
         "logprob": logprob,
         "surprisal": -logprob,
@@ -247,6 +206,8 @@ def _offered(trace: Trace, at: int, forced: Tokens, settings: Settings) -> Step 
         "time_ms": 0.0,
     }
     columns |= {n: np.array([v], dtype=np.float32) for n, v in own.items()}
+    if not set(metric_names(engine.abilities.scores)) <= set(columns):
+        return None
     return Step(at, forced, columns, held.slice(at, at + 1), attention, False)
 
 
@@ -254,63 +215,26 @@ def _same_numbers(engine: Engine, trace: Trace, settings: Settings) -> bool:
     """Whether the measurements of a trace may stand in a new one beside fresh ones."""
     if trace.origin.model_digest not in ("", engine.info.model_digest):
         return False
-    if "logprob" not in trace.columns:
+    if not set(metric_names(engine.abilities.scores)) <= set(trace.columns):
         return False
     k = trace.alternatives.k if trace.alternatives is not None else 0
     return k == min(settings.alternatives, engine.info.vocab or settings.alternatives)
 
 
-def _rebased(shared: Trace, n_prompt: int, running: bool, settings: Settings) -> Trace:
-    """A measured start with the columns that depend on where the generated part begins redone."""
+def _rebased(
+    shared: Trace, n_prompt: int, running: bool, settings: Settings, branch: bool
+) -> Trace:
+    """A measured start with what depends on the run that it came from redone or left out.
+
+    Running perplexity begins where the generated part does. Only a branch goes on with its
+    parent's ``logprob_sampled`` and attention rows, the latter if it records the same form.
+    """
     begin = 0 if running else min(n_prompt, len(shared))
     values = np.full(len(shared), np.nan, dtype=np.float32)
     values[begin:] = RunningPerplexity().add(shared.column("surprisal")[begin:])
-    columns = {n: c for n, c in shared.columns.items() if n != "logprob_sampled"}
+    columns = {n: c for n, c in shared.columns.items() if branch or n != "logprob_sampled"}
     columns["perplexity"] = Column("perplexity", values)
-    sampled = shared.columns.get("logprob_sampled")
-    if sampled is not None and settings.sampler().changes:
-        columns["logprob_sampled"] = sampled
-    return replace(shared, columns=columns)
-
-
-def _start(
-    engine: Engine,
-    given: Tokens,
-    n_prompt: int,
-    form: str,
-    language: str,
-    settings: Settings,
-    stops: frozenset[int],
-    shared: Trace | None,
-    edits: tuple[Edit, ...],
-    known: Step | None = None,
-) -> Run:
-    info = engine.info
-    if settings.attention != "none" and not engine.abilities.attention:
-        if not info.attention_layers:
-            settings = replace(settings, attention="none")
-        else:
-            raise AbilityError("this backend cannot record attention; ask for attention='none'")
-    wanted = room(info, len(given), settings.max_new_tokens, settings.attention)
-    if shared is None:
-        shared = engine.prefixes.measured(
-            given.ids, min(settings.alternatives, info.vocab or settings.alternatives)
-        )
-    if shared is not None:
-        shared = _rebased(shared, n_prompt, form == "score", settings)
-    sampler = settings.sampler()
-    plan = Plan(
-        given, n_prompt, wanted, sampler, stops, tuple(s.encode() for s in settings.stop),
-        settings.alternatives, settings.attention, shared, form == "score", known,
-    )  # fmt: skip
-    origin = Origin(
-        model=info.name, model_digest=info.model_digest, tokenizer_digest=info.tokenizer_digest,
-        backend=info.backend, dtype=info.dtype, device=info.device, kernel=info.kernel, form=form,
-        sampler={
-            **sampler.to_json(), "max_new_tokens": settings.max_new_tokens,
-            "stop": list(settings.stop), "alternatives": settings.alternatives,
-            "attention": settings.attention,
-        },
-        seed=settings.seed, edits=edits, versions=dict(info.versions),
-    )  # fmt: skip
-    return Run(engine, plan, origin, language)
+    held = shared.attention
+    if held is not None and not (branch and held.form == settings.attention):
+        held = None
+    return replace(shared, columns=columns, attention=held)

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import InputError
 from tokenscope.explain import attention, heads
 from tokenscope.explain.attention import HeadChoice, LayerLayout, Weighting
-from tokenscope.explain.control import QUIET, Control
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.heads import Found, Survey
 from tokenscope.explain.memory import LIMIT

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenscope.backends.open import Options, open_backend
+from tokenscope.backends.open import Options, StartToken, open_backend
 from tokenscope.decode.engine import AttentionForm, Engine
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
+from tokenscope.runs.windows import score
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ class Model(Engine):
         return runs.fork(self, trace, at, token, Settings(**settings)).result()
 
     def score(self, text: str, *, language: str = "", alternatives: int = 10) -> Trace:
-        """Every column for a text that someone else wrote (teacher forcing, one prefill)."""
-        return runs.score(self, text, language=language, alternatives=alternatives).result()
+        """Every column for a text that someone else wrote (teacher forcing); a text that does not
+        fit the context is scored in windows, see ``tokenscope.runs.windows``."""
+        return score(self, text, language=language, alternatives=alternatives).result()
 
     def explain(self, trace: Trace, at: int, **options: Any) -> Explanation:
         """Why token ``at`` rather than another; see ``tokenscope.runs.explain.explain``."""
@@ -93,10 +95,15 @@ def load(
     device: str | None = None,
     allow_network: bool = False,
     root: str | Path | None = None,
+    start_token: StartToken = "auto",
+    allow_links: bool = False,
 ) -> Model:
     """Load a model: the bundled one, a folder in Hugging Face format, or a hub id.
 
-    The network is not used unless ``allow_network``. Raises ModelError, InputError, CapacityError.
+    The network is not used unless ``allow_network``. ``start_token``: whether plain prompts begin
+    with one (``auto``: as the model's own tokenizer does). ``allow_links``: the folder's files may
+    be links that leave it. Raises ModelError, InputError, CapacityError.
     """
     folder = Path(root) if root is not None else None
-    return Model(open_backend(address, Options(dtype, device, allow_network, folder)))
+    options = Options(dtype, device, allow_network, folder, start_token, allow_links)
+    return Model(open_backend(address, options))

@@ -117,12 +117,12 @@ def _rows(
 
         return row, "recomputed", range(1, total), None
     if record is not None:
-        rest = record.rest
 
         def missing(t: int) -> float:
+            rest = record.only(t).rest
             if rest is None:
                 return 0.0
-            return float(reduced(rest[t - record.first], record.layers, layer, head))
+            return float(reduced(np.asarray(rest[0]), record.layers, layer, head))
 
         return (
             lambda t: reduced(record.block(t), record.layers, layer, head), record.form,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 
@@ -29,16 +28,16 @@ class ExplainWriter:
         self.id = rows.new_id()
         self.node = node
         self.channel = Channel()
-        self._stop = threading.Event()
         self._slot = slot
         self._told = 0.0
         # made here, so that a bad request is refused before the stream begins
-        self._job = make(Control(self._progress, self._stop.is_set))
+        self._control = Control(self._progress)
+        self._job = make(self._control)
         slot.take(self)
 
     def cancel(self) -> None:
         """End before the next piece of work."""
-        self._stop.set()
+        self._control.cancel()
 
     def write(self) -> None:
         """The thread: from the first event to the last. Never raises."""

@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from numpy.typing import NDArray
 
-from tokenscope.code.detect import PLAIN
+from tokenscope.code.aliases import PLAIN
 from tokenscope.code.languages import LANGUAGES
 from tokenscope.code.rollup import AGGREGATES
 from tokenscope.code.views import language_of, rolled

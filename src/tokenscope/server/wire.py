@@ -179,8 +179,8 @@ class NodeInfo(Response):
     """One branch in the tree. ``at``: the first token that differs from the parent's.
 
     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
-    mean surprisal of what differs; ``status``: ``running`` while it decodes, ``kept`` after a
-    crash that kept the acknowledged part.
+    mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
+    a crash or the disk ended it; the acknowledged part is kept.
     """
 
     id: str
@@ -189,7 +189,7 @@ class NodeInfo(Response):
     at: int
     title: str
     excerpt: str
-    status: Literal["running", "done", "kept"]
+    status: Literal["running", "done", "interrupted"]
     finish: str
     form: str
     created: str

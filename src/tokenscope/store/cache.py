@@ -39,8 +39,8 @@ class TraceCache:
 
 
 def size(trace: Trace) -> int:
-    """Bytes of the arrays of a trace."""
+    """Bytes of the arrays of a trace that are in memory."""
     total = sum(c.values.nbytes for c in trace.columns.values()) + len(trace.tokens.data)
     if trace.alternatives is not None:
         total += trace.alternatives.ids.nbytes * 2
-    return total + (trace.attention.nbytes if trace.attention is not None else 0)
+    return total + (trace.attention.held if trace.attention is not None else 0)

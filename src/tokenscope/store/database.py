@@ -1,21 +1,39 @@
-"""The data folder: who holds it, and the SQLite engine in it."""
+"""The data folder: who holds it, whether it is still there, and the SQLite database in it."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DatabaseError
-
-from tokenscope.errors import StoreError
-from tokenscope.store.migrations import check_known, migrate
+from tokenscope import disk
+from tokenscope.errors import (
+    StoreDamaged,
+    StoreError,
+    StoreFailing,
+    StoreFull,
+    StoreGone,
+    StoreLocked,
+    StoreReadOnly,
+)
 
 FILE = "tokenscope.sqlite3"
+BUSY_MS = 10_000
+IDLE = 8
+# primary result codes: https://www.sqlite.org/rescode.html
+_CAUSES: dict[int, type[StoreError]] = {
+    sqlite3.SQLITE_FULL: StoreFull, sqlite3.SQLITE_BUSY: StoreLocked,
+    sqlite3.SQLITE_LOCKED: StoreLocked, sqlite3.SQLITE_PROTOCOL: StoreLocked,
+    sqlite3.SQLITE_READONLY: StoreReadOnly, sqlite3.SQLITE_PERM: StoreReadOnly,
+    sqlite3.SQLITE_AUTH: StoreReadOnly, sqlite3.SQLITE_CANTOPEN: StoreGone,
+    sqlite3.SQLITE_CORRUPT: StoreDamaged, sqlite3.SQLITE_NOTADB: StoreDamaged,
+    sqlite3.SQLITE_ERROR: StoreDamaged, sqlite3.SQLITE_IOERR: StoreFailing,
+}  # fmt: skip
+NO_ROOM = 64 << 10  # what SQLite's shared memory file needs to begin with
 
 
 def default_folder() -> Path:
@@ -34,25 +52,43 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.traces = path / "traces"
+        disk.make_folder(path)
+        with disk.reported(path):
             path.chmod(0o700)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be used as data folder ({error.strerror})") from error
         try:
             # the kernel lets go of it when the process dies, however it dies
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(self._lock, 32).decode("ascii", "replace").strip()
             os.close(self._lock)
-            by = f" (process {holder})" if holder.isdigit() else ""
-            raise StoreError(
-                f"{path}: another TokenScope{by} has this data folder open; stop it, or give "
-                "this one a folder of its own with --data"
+            by = f"process {holder}, or use another folder with --data"
+            raise StoreLocked(
+                path, by if holder.isdigit() else "use another with --data"
             ) from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        try:
+            with suppress(OSError):  # only says who holds it
+                os.ftruncate(self._lock, 0)
+                os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+            disk.make_folder(self.traces)
+        except BaseException:
+            self.release()
+            raise
+
+    def check(self) -> None:
+        """Raises StoreGone when the folder was moved away or replaced while we hold it.
+
+        Without this, SQLite goes on writing into a file that nobody will ever find again.
+        """
+        try:
+            here, held = os.stat(self.path / "lock"), os.fstat(self._lock)
+        except OSError as error:
+            raise StoreGone(self.path, error.strerror or "") from error
+        if (here.st_dev, here.st_ino) != (held.st_dev, held.st_ino):
+            raise StoreGone(self.path, "another folder stands in its place")
+        if not self.traces.is_dir():
+            raise StoreGone(self.traces)
 
     def release(self) -> None:
         """Let another process have it."""
@@ -65,70 +101,108 @@ class Database:
     """SQLite in WAL mode; every commit is on the disk before it returns (synchronous=FULL).
 
     One writer at a time: ``write`` takes SQLite's own lock at its start (BEGIN IMMEDIATE), so that
-    two threads wait for one another rather than fail at commit.
-
-    Raises StoreError when the file is damaged, or newer than this program (it is left as it is).
+    two threads wait for one another rather than fail at commit. Every error is a StoreError; the
+    connection it came from is thrown away, so that the next attempt starts afresh.
     """
 
     def __init__(self, file: Path) -> None:
+        self.file = file
+        self._idle: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
         new = not file.exists()
         if new:
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(disk.create(file, append=True))
+        self._inode = os.stat(file).st_ino
         try:
-            if not new:
-                refuse_newer(file)
-            self._engine = _engine(file)
-            with self.write() as connection:
-                migrate(connection)
-        except (DatabaseError, sqlite3.DatabaseError) as error:
-            raise StoreError(f"{file}: is no TokenScope database, or is damaged") from error
+            with self.read():
+                pass
+        except StoreError:
+            if new:  # nothing can be in it
+                with suppress(StoreError):
+                    disk.remove(file)
+            raise
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> Iterator[sqlite3.Connection]:
         """A consistent view; nothing is written."""
-        with self._engine.connect() as connection:
-            connection.execute(text("BEGIN"))
-            try:
-                yield connection
-            finally:
-                connection.rollback()
+        with self._connection("BEGIN") as connection:
+            yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction: all of it or nothing, durable when the block ends."""
-        with self._engine.connect() as connection:
-            connection.execute(text("BEGIN IMMEDIATE"))
+        with self._connection("BEGIN IMMEDIATE") as connection:
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _connection(self, begin: str) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._guard:
+                held = self._idle.pop() if self._idle else None
+            connection = held if held is not None else connect(self.file, self._inode)
             try:
+                connection.execute(begin)
                 yield connection
-                connection.commit()
-            except BaseException:
-                connection.rollback()
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            except BaseException as error:
+                if isinstance(error, sqlite3.Error):
+                    connection.close()  # rolls back
+                    raise
+                self._give_back(connection)
                 raise
+            self._give_back(connection)
+        except sqlite3.Error as error:
+            raise failure(error, self.file) from error
 
-    def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
-
-
-def refuse_newer(file: Path) -> None:
-    """Look before touching: read-only, so that a newer database stays as it is."""
-    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
-    try:
-        check_known(int(connection.execute("PRAGMA user_version").fetchone()[0]))
-    finally:
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        with self._guard:
+            if len(self._idle) < IDLE:
+                self._idle.append(connection)
+                return
         connection.close()
 
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        with self._guard:
+            held, self._idle = self._idle, []
+        for connection in held:
+            connection.close()
 
-def _engine(file: Path) -> Engine:
-    made = create_engine(f"sqlite:///{file.absolute()}", pool_size=8, max_overflow=56)
 
-    @event.listens_for(made, "connect")
-    def _prepare(raw: sqlite3.Connection, _: object) -> None:
-        raw.isolation_level = None  # we say BEGIN ourselves
+def connect(file: Path, inode: int | None = None) -> sqlite3.Connection:
+    """A connection that says BEGIN by itself never. Raises sqlite3.Error, StoreGone."""
+    if inode is not None:
+        with disk.reported(file):
+            if os.stat(file).st_ino != inode:
+                raise StoreGone(file, "another file stands in its place")
+    connection = sqlite3.connect(
+        f"{file.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None,
+        check_same_thread=False, timeout=BUSY_MS / 1000,
+    )  # fmt: skip
+    connection.row_factory = sqlite3.Row
+    try:
         for pragma in (
-            "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
-            "busy_timeout = 10000", "trusted_schema = OFF",
+            "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF",
         ):  # fmt: skip
-            raw.execute(f"PRAGMA {pragma}")
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
-    return made
+
+def failure(error: sqlite3.Error, file: Path) -> StoreError:
+    """What a failed call of SQLite means for who uses the store."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    kind = _CAUSES.get(code & 0xFF, StoreFailing)
+    room = disk.free(file.parent)
+    # its shared memory and journal files cannot be made on a full disk: that has codes of its own
+    if kind in (StoreFailing, StoreGone) and room is not None and room < NO_ROOM:
+        kind = StoreFull
+    elif kind is StoreGone and file.exists():
+        kind = StoreFailing if os.access(file, os.R_OK | os.W_OK) else StoreReadOnly
+    return kind(file, str(error)[:200])

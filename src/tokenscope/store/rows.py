@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import math
 import secrets
+import sqlite3
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import RowMapping
 
 from tokenscope.trace import Trace
-from tokenscope.trace.files import plain
+from tokenscope.trace.views import plain
 
-Status = Literal["running", "done", "kept"]
+Status = Literal["running", "done", "interrupted"]
 EXCERPT = 80
 
 
@@ -38,7 +38,8 @@ class NodeRow:
     """One branch. ``at``: its first token that is not its parent's (0: a root).
 
     ``own_tokens``, ``own_logprob`` (nats, joint) and ``own_surprisal`` (nats, mean) describe what
-    differs from the parent; of a root, what was generated.
+    differs from the parent; of a root, what was generated. ``status``: ``interrupted`` when the
+    process or the disk ended the run. ``request``: what was asked for, where the caller said it.
     """
 
     id: str
@@ -55,12 +56,20 @@ class NodeRow:
     own_tokens: int
     own_logprob: float | None
     own_surprisal: float | None
+    model: str = ""
+    model_digest: str = ""
+    request: Mapping[str, Any] | None = None
 
 
-def node_row(found: RowMapping) -> NodeRow:
-    """A database row as a value."""
+def node_row(found: sqlite3.Row, running: Container[str] = ()) -> NodeRow:
+    """A database row as a value. ``running``: the branches that this very process writes; no
+    other one can be running, whatever its row still says."""
     known = {name: found[name] for name in NodeRow.__dataclass_fields__}
-    return NodeRow(**{**known, "summary": json.loads(found["summary"])})
+    known["summary"] = json.loads(found["summary"])
+    known["request"] = json.loads(found["request"]) if found["request"] else None
+    if known["status"] == "running" and known["id"] not in running:
+        known["status"] = "interrupted"
+    return NodeRow(**known)
 
 
 def measured(trace: Trace, parent: str | None, at: int) -> dict[str, Any]:
@@ -112,6 +121,6 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
-def now() -> str:
-    """UTC, ISO 8601, to the millisecond: sorts as text."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def now(before: timedelta = timedelta(0)) -> str:
+    """UTC, ISO 8601, to the millisecond: sorts as text. ``before``: as long ago."""
+    return (datetime.now(UTC) - before).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,19 +10,26 @@ Row ``t`` is the row of the query at position ``t - 1`` over the keys ``0..t-1``
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenscope.errors import InputError
+from tokenscope.errors import CapacityError, InputError
+from tokenscope.trace.container import Stored
 
 TOP_K = 16
 NO_KEY = 65535
+# a record of this size is shared rather than copied when more rows follow
+SHARED = 8 << 20
+MOST_VALUES = 1 << 30  # of one token's rows; 126 layers of 128 heads at 65,000 tokens
+
+Held = NDArray[Any] | Stored
 
 
 def top_bytes_per_token(layers: int, heads: int, k: int = TOP_K) -> int:
@@ -38,20 +45,25 @@ class Attention:
     ``top``:  ``keys`` uint16 (n, L, H, k) with NO_KEY as padding, ``weights`` float16 (n, L, H, k),
     ``sink`` and ``rest`` float16 (n, L, H).  ``full``: ``weights`` float16, flat; the block of
     token ``t`` is (L, H, t), blocks follow one another.
+
+    The arrays may lie in a file (``Stored``): a row is read when it is asked for. ``more``: the
+    records that go on where this one ends, so that a branch shares its parent's rows and a
+    growing record is not copied again and again.
     """
 
     form: Literal["top", "full"]
     layers: tuple[int, ...]
     heads: int
     first: int
-    weights: NDArray[np.float16]
-    keys: NDArray[np.uint16] | None = None
-    sink: NDArray[np.float16] | None = None
-    rest: NDArray[np.float16] | None = None
+    weights: Held
+    keys: Held | None = None
+    sink: Held | None = None
+    rest: Held | None = None
+    more: tuple[Attention, ...] = ()
 
     @property
-    def count(self) -> int:
-        """How many tokens have recorded rows."""
+    def own_count(self) -> int:
+        """How many tokens have rows in the arrays of this record itself."""
         if self.form == "top":
             return int(self.weights.shape[0])
         per = len(self.layers) * self.heads
@@ -60,17 +72,48 @@ class Attention:
         # sum of t for t in first..first+n-1 equals size / per; solve the quadratic for n
         total = self.weights.size // per
         b = 2 * self.first - 1
-        return round((-b + math.sqrt(b * b + 8 * total)) / 2)
+        return (math.isqrt(b * b + 8 * total) - b) // 2
+
+    @property
+    def count(self) -> int:
+        """How many tokens have recorded rows."""
+        return self.own_count + sum(a.own_count for a in self.more)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by all arrays."""
-        arrays = (self.weights, self.keys, self.sink, self.rest)
-        return sum(a.nbytes for a in arrays if a is not None)
+        """Bytes of all arrays, in memory or in a file."""
+        return sum(a.nbytes for b in self.blocks() for a in b.arrays().values())
+
+    @property
+    def held(self) -> int:
+        """Bytes of the arrays that are in memory."""
+        return sum(
+            a.nbytes
+            for b in self.blocks() for a in b.arrays().values() if isinstance(a, np.ndarray)
+        )  # fmt: skip
+
+    def arrays(self) -> dict[str, Held]:
+        """The arrays of this record itself by name."""
+        found = {n: getattr(self, n) for n in ("weights", "keys", "sink", "rest")}
+        return {n: a for n, a in found.items() if a is not None}
+
+    def blocks(self) -> tuple[Attention, ...]:
+        """The records that this one is made of, each by itself, in order."""
+        return (replace(self, more=()) if self.more else self, *self.more)
 
     def has(self, t: int) -> bool:
         """Whether token ``t`` has recorded rows."""
         return self.first <= t < self.first + self.count
+
+    def _holder(self, t: int) -> Attention:
+        """The record whose own arrays hold token ``t``."""
+        if not self.has(t):
+            raise InputError(
+                "t", f"token {t} has no recorded row; recorded: {self.first}.."
+                f"{self.first + self.count - 1}"
+            )  # fmt: skip
+        i = bisect.bisect_right(self.more, t, key=lambda a: a.first)
+        return self.more[i - 1] if i else self
 
     def _layer(self, layer: int) -> int:
         try:
@@ -83,24 +126,25 @@ class Attention:
     def block(self, t: int) -> NDArray[np.float32]:
         """float32 (L, H, t): all rows of token ``t``, dense; ``top`` leaves unrecorded keys 0.
 
-        Raises InputError when ``t`` has no recorded rows.
+        Raises InputError when ``t`` has no recorded rows, or a file holds keys after ``t``.
         """
-        if not self.has(t):
-            raise InputError(
-                "t", f"token {t} has no recorded row; recorded: {self.first}.."
-                f"{self.first + self.count - 1}"
-            )  # fmt: skip
+        held = self._holder(t)
         layers, heads = len(self.layers), self.heads
+        if layers * heads * t > MOST_VALUES:
+            raise CapacityError(f"the rows of token {t} take {layers * heads * t >> 18} MiB")
         if self.form == "full":
-            before = t * (t - 1) // 2 - self.first * (self.first - 1) // 2
-            flat = self.weights[before * layers * heads : (before + t) * layers * heads]
+            before = pairs(held.first, t) * layers * heads
+            flat = np.asarray(held.weights[before : before + t * layers * heads])
             return flat.reshape(layers, heads, t).astype(np.float32)
-        assert self.keys is not None and self.sink is not None
-        i = t - self.first
+        assert held.keys is not None and held.sink is not None
+        i = t - held.first
+        keys = held.keys[i]
         dense = np.zeros((layers, heads, t), dtype=np.float32)
-        li, hi, ki = np.nonzero(self.keys[i] != NO_KEY)
-        dense[li, hi, self.keys[i][li, hi, ki]] = self.weights[i][li, hi, ki]
-        dense[:, :, 0] = self.sink[i]
+        li, hi, ki = np.nonzero(keys != NO_KEY)
+        if ki.size and int(keys[li, hi, ki].max()) >= t:
+            raise InputError("attention", f"token {t} cannot have looked at a later one")
+        dense[li, hi, keys[li, hi, ki]] = held.weights[i][li, hi, ki]
+        dense[:, :, 0] = held.sink[i]
         return dense
 
     def row(self, layer: int, head: int, t: int) -> NDArray[np.float32]:
@@ -113,38 +157,46 @@ class Attention:
 
     def unrecorded(self, layer: int, head: int, t: int) -> float:
         """The mass that the row leaves to keys that ``top`` did not keep (0 for ``full``)."""
-        if self.rest is None:
+        held = self._holder(t)
+        if held.rest is None:
             return 0.0
-        return float(self.rest[t - self.first, self._layer(layer), head])
+        return float(held.rest[t - held.first][self._layer(layer), head])
 
     def only(self, t: int) -> Attention:
-        """The rows of token ``t`` alone. Raises InputError when it has none (see block)."""
-        part = self.slice(t + 1)
-        if part is None or not self.has(t):
-            raise InputError("t", f"token {t} has no recorded row")
-        if self.form == "full":
-            size = t * len(self.layers) * self.heads
-            return Attention("full", self.layers, self.heads, t, part.weights[-size:])
-        i = t - self.first
-        assert part.keys is not None and part.sink is not None and part.rest is not None
-        return Attention(
-            "top", self.layers, self.heads, t, part.weights[i:], part.keys[i:], part.sink[i:],
-            part.rest[i:],
-        )  # fmt: skip
+        """The rows of token ``t`` alone, in memory. Raises InputError when it has none."""
+        return self._holder(t)._between(t, t + 1).loaded()
 
     def slice(self, end: int) -> Attention | None:
         """The rows of tokens below ``end`` only; None when nothing is left."""
-        n = min(self.count, end - self.first)
-        if n <= 0:
-            return None
+        return self.between(self.first, end)
+
+    def between(self, start: int, end: int) -> Attention | None:
+        """The rows of tokens ``start..end`` only; None when nothing is left. Nothing is copied."""
+        found = [
+            b._between(max(start, b.first), min(end, b.first + b.own_count))
+            for b in self.blocks()
+            if max(start, b.first) < min(end, b.first + b.own_count)
+        ]
+        return replace(found[0], more=tuple(found[1:])) if found else None
+
+    def loaded(self) -> Attention:
+        """The same with the arrays of this record in memory."""
+        held: dict[str, Any] = {n: np.asarray(a) for n, a in self.arrays().items()}
+        return replace(self, **held)
+
+    def _between(self, start: int, end: int) -> Attention:
         if self.form == "full":
-            size = sum(range(self.first, self.first + n)) * len(self.layers) * self.heads
-            return Attention("full", self.layers, self.heads, self.first, self.weights[:size])
-        assert self.keys is not None and self.sink is not None and self.rest is not None
-        return Attention(
-            "top", self.layers, self.heads, self.first, self.weights[:n], self.keys[:n],
-            self.sink[:n], self.rest[:n],
-        )  # fmt: skip
+            per = len(self.layers) * self.heads
+            lo, hi = pairs(self.first, start) * per, pairs(self.first, end) * per
+        else:
+            lo, hi = start - self.first, end - self.first
+        cut: dict[str, Any] = {n: a[lo:hi] for n, a in self.arrays().items()}
+        return replace(self, first=start, more=(), **cut)
+
+
+def pairs(start: int, end: int) -> int:
+    """The sum of t for t in start..end-1."""
+    return end * (end - 1) // 2 - start * (start - 1) // 2
 
 
 def follows(a: Attention, b: Attention) -> bool:
@@ -159,17 +211,31 @@ def last_run(parts: Sequence[Attention]) -> list[Attention]:
 
 
 def join(parts: Sequence[Attention]) -> Attention | None:
-    """Consecutive records as one. Raises InputError on a gap or on differing forms."""
+    """Consecutive records as one. Large ones, and those in a file, are shared, small ones copied.
+
+    Raises InputError on a gap or on differing forms.
+    """
     if not parts:
         return None
-    head = parts[0]
     for a, b in itertools.pairwise(parts):
         if not follows(a, b):
             raise InputError("attention", f"records do not join at token {b.first}")
-    weights = np.concatenate([p.weights for p in parts])
-    if head.form == "full":
-        return Attention("full", head.layers, head.heads, head.first, weights)
-    cat = lambda name: np.concatenate([getattr(p, name) for p in parts])
-    return Attention(
-        "top", head.layers, head.heads, head.first, weights, cat("keys"), cat("sink"), cat("rest")
-    )
+    made: list[Attention] = []
+    small: list[Attention] = []
+    for block in (b for p in parts for b in p.blocks()):
+        if block.held and block.nbytes < SHARED:
+            small.append(block)
+            continue
+        made += [*_copied(small), block]
+        small = []
+    made += _copied(small)
+    return replace(made[0], more=tuple(made[1:]))
+
+
+def _copied(blocks: Sequence[Attention]) -> list[Attention]:
+    if len(blocks) < 2:
+        return list(blocks)
+    whole: dict[str, Any] = {
+        n: np.concatenate([np.asarray(b.arrays()[n]) for b in blocks]) for n in blocks[0].arrays()
+    }
+    return [replace(blocks[0], **whole)]

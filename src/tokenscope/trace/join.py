@@ -73,18 +73,21 @@ def join(
     that are missing between two parts stand as special tokens ``<lost>`` with the id -1, so that
     what follows keeps its index. Raises InputError when parts overlap.
     """
-    parts = [p for p in parts if len(p.tokens)]
-    start = len(base) if base is not None else (parts[0].start if parts else 0)
+    first = next((p.start for p in parts if len(p.tokens)), 0)
+    start = len(base) if base is not None else first
     at, pieces = start, [base.tokens] if base is not None else []
     for part in parts:
+        if not len(part.tokens):
+            continue
         if part.start < at:
             raise InputError("start", f"token {part.start} is there twice")
         if part.start > at:
             pieces.append(_lost(part.start - at))
         pieces.append(part.tokens)
         at = part.start + len(part.tokens)
-    total = at - (0 if base is not None else start)
-    held = [(p.start - (0 if base is not None else start), p) for p in parts]
+    zero = 0 if base is not None else start  # without a base, the trace begins at the first part
+    total = at - zero
+    held = [(p.start - zero, p) for p in parts]
     if n_prompt is None:
         n_prompt = _prompt(base, held)
     return Trace(
@@ -108,6 +111,8 @@ def _prompt(base: Trace | None, held: Held) -> int:
     if base is not None and n < len(base):
         return n
     for at, part in held:
+        if not len(part.tokens):
+            continue
         if not part.prompt:
             break
         n = at + len(part.tokens)

@@ -131,24 +131,35 @@ class Trace:
         frame: pd.DataFrame = self.view("rollup", column, by, **options)
         return frame
 
-    # --- faces ---------------------------------------------------------------------------------
+    # --- faces (registered by their own modules, so that this one knows none of them) -----------
     def to_pandas(self) -> pd.DataFrame:
         """One row per token: index, id, text, start, end, generated, special, all columns."""
-        from tokenscope.trace.tables import frame
-
-        return frame(self)
+        frame: pd.DataFrame = self.view("pandas")
+        return frame
 
     def to_json(self) -> str:
         """The whole trace as one JSON document (attention left out; ``save`` keeps it)."""
-        from tokenscope.trace.files import to_json
+        document: str = self.view("json")
+        return document
 
-        return to_json(self)
+    def to_bytes(self) -> bytes:
+        """What ``save`` writes, in memory. Read it with ``Trace.from_bytes``."""
+        data: bytes = self.view("bytes")
+        return data
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Trace:
+        """Read what ``to_bytes`` made. Raises InputError."""
+        trace: Trace = VIEWS.get("from_bytes")(data)
+        return trace
 
     def save(self, path: str | Path) -> Path:
-        """Write one file of arrays and JSON (never a pickle). Read it with ``ts.read``."""
-        from tokenscope.trace.files import save
+        """Write one file of arrays and JSON (never a pickle). Read it with ``ts.read``.
 
-        return save(self, path)
+        Raises StoreError (disk full, read-only, no such folder); what was there is then kept.
+        """
+        target: Path = self.view("save", path)
+        return target
 
     def _repr_html_(self) -> str:
         """A self-contained picture for notebooks."""

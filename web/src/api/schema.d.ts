@@ -1100,8 +1100,8 @@ export interface components {
          * @description One branch in the tree. ``at``: the first token that differs from the parent's.
          *
          *     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
-         *     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``kept`` after a
-         *     crash that kept the acknowledged part.
+         *     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
+         *     a crash or the disk ended it; the acknowledged part is kept.
          */
         NodeInfo: {
             /** At */
@@ -1130,7 +1130,7 @@ export interface components {
              * Status
              * @enum {string}
              */
-            status: "running" | "done" | "kept";
+            status: "running" | "done" | "interrupted";
             summary: components["schemas"]["Summary"];
             /** Title */
             title: string;

@@ -106,7 +106,7 @@ class TransformersBackend:
         if not messages:
             raise InputError("messages", "at least one message is needed")
         text = chat.render(
-            self.template, messages, self.template_variables, self.vocabulary.specials.values()
+            self.template, messages, self.template_variables, self.vocabulary.special_in
         )
         return self.vocabulary.encode_rendered(text)
 

@@ -1,70 +1,71 @@
 """A model folder, checked before anything in it is believed.
 
 safetensors only; headers are read and bounded before a tensor is touched; links are resolved and
-must stay inside the allowed root; ``auto_map`` is never followed.
+must stay inside the folder (or the hub cache it is a snapshot of); ``auto_map`` is never followed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenscope.backends.hf import kinds
+from tokenscope.backends.hf.headers import Stored, by_name
 from tokenscope.errors import ModelError
 
-MAX_HEADER = 16 << 20
-MAX_TENSORS = 100_000
 MAX_JSON = 64 << 20
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-SIZES = {
-    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
-    "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
-    "C64": 8,
-}  # fmt: skip
+MAX_ENTRIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder that passed: its config, its weight files and the number of stored values."""
+    """A folder that passed: its config, its weight files and the tensors they declare."""
 
     path: Path
     config: dict[str, Any]
     weights: tuple[Path, ...]
-    values: int
-    nbytes: int
-    dtypes: tuple[str, ...]
+    tensors: Mapping[str, Stored]
+
+    @property
+    def values(self) -> int:
+        """How many numbers are stored."""
+        return sum(t.values for t in self.tensors.values())
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The stored types, sorted."""
+        return tuple(sorted({t.dtype for t in self.tensors.values()}))
 
 
-def inspect(folder: Path, root: Path | None = None) -> Checkpoint:
-    """Check a model folder. Raises ModelError that names the file and the cause.
+def inspect(folder: Path, root: Path | None = None, allow_links: bool = False) -> Checkpoint:
+    """Check a model folder. Raises ModelError that names the file, the key and the cause.
 
-    ``root``: with links resolved, every file must lie inside it (and the folder always may use
-    its own real location, as hub caches link files to a store beside the snapshot).
+    ``root``: the folder, links resolved, must lie inside it, and so must every file. Links that
+    leave the folder are refused unless ``allow_links``; those of a hub cache's snapshot into the
+    blobs of the same cache are always fine.
     """
     real = folder.resolve()
     if not real.is_dir():
         raise ModelError(folder, "is no folder" if real.exists() else "does not exist")
     if root is not None:
         _inside(real, root)
-    config = read_json(real / "config.json", root)
-    if config.get("is_encoder_decoder"):
-        raise ModelError(real / "config.json", "an encoder-decoder; only decoders are supported")
-    if not config.get("model_type"):
-        raise ModelError(real / "config.json", "has no model_type")
-    weights = _weight_files(real, root)
-    values = nbytes = 0
-    dtypes: set[str] = set()
-    for file in weights:
-        count, size, kinds = check_safetensors(file)
-        values += count
-        nbytes += size
-        dtypes |= kinds
-    if not (real / "tokenizer.json").is_file():
-        raise ModelError(real / "tokenizer.json", "is missing (a fast tokenizer is needed)")
-    return Checkpoint(real, config, weights, values, nbytes, tuple(sorted(dtypes)))
+    _check_links(real, root, allow_links)
+    kinds.check_files(real)
+    config = read_json(real / "config.json")
+    kinds.check_config(real / "config.json", config)
+    weights, index = _weight_files(real)
+    tensors = by_name(weights)
+    for name, file in index.items():
+        if name not in tensors or tensors[name].file.name != file:
+            cause = f"says that {file[:80]!r} holds tensor {name[:80]!r}; it does not"
+            raise ModelError(real / "model.safetensors.index.json", cause)
+    if not tensors:
+        raise ModelError(weights[0], "holds no tensors")
+    return Checkpoint(real, config, weights, tensors)
 
 
 def _inside(path: Path, root: Path) -> None:
@@ -72,49 +73,20 @@ def _inside(path: Path, root: Path) -> None:
         raise ModelError(path.name, "lies outside the allowed model folder")
 
 
-def read_json(path: Path, root: Path | None = None) -> dict[str, Any]:
-    """A JSON object from a file. Raises ModelError."""
-    if not path.is_file():
-        raise ModelError(path, "is missing: this folder holds no model in Hugging Face format")
-    if root is not None:
-        _inside(path, root)
-    if path.stat().st_size > MAX_JSON:
-        raise ModelError(path, "is too large")
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ModelError(path, f"is no JSON ({type(error).__name__})") from None
-    if not isinstance(value, dict):
-        raise ModelError(path, "is no JSON object")
-    return value
-
-
-def _weight_files(folder: Path, root: Path | None) -> tuple[Path, ...]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        table = read_json(index, root).get("weight_map")
-        if not isinstance(table, dict) or not table:
-            raise ModelError(index, "has no weight_map")
-        names = sorted({str(n) for n in table.values()})
-        for name in names:
-            if Path(name).name != name:
-                raise ModelError(index, "names a file outside the folder")
-        files = [folder / name for name in names]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-    missing = [f for f in files if not f.is_file()]
-    if missing:
-        raise ModelError(missing[0], "is named in the index but missing")
-    if not files:
-        if any(any(folder.glob(p)) for p in PICKLES):
+def _check_links(folder: Path, root: Path | None, allow_links: bool) -> None:
+    """Every entry of the folder leads to a place inside it, or where it is allowed to lead."""
+    for n, path in enumerate(sorted(folder.iterdir())):
+        if n == MAX_ENTRIES:
+            raise ModelError(folder, f"holds more than {MAX_ENTRIES} files")
+        if not path.is_symlink() or _cache_blob(path, folder):
+            continue
+        if root is not None:
+            _inside(path, root)
+        if not allow_links and not path.resolve().is_relative_to(folder):
             raise ModelError(
-                folder, "holds pickled weights only; TokenScope loads safetensors and never pickles"
-            )
-        raise ModelError(folder, "holds no *.safetensors weights")
-    for file in files:
-        if root is not None and not _cache_blob(file, folder):
-            _inside(file, root)
-    return tuple(files)
+                path, "is a link that leaves the model folder; copy the file, or allow it with "
+                "--allow-links (in Python: allow_links=True)",
+            )  # fmt: skip
 
 
 def _cache_blob(file: Path, folder: Path) -> bool:
@@ -123,51 +95,51 @@ def _cache_blob(file: Path, folder: Path) -> bool:
     return folder.parent.name == "snapshots" and real.parent == folder.parent.parent / "blobs"
 
 
-def check_safetensors(path: Path) -> tuple[int, int, set[str]]:
-    """(values, bytes, dtypes) of a safetensors file whose header holds. Raises ModelError."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        head = file.read(8)
-        if len(head) < 8:
-            raise ModelError(path, "is truncated: no header")
-        (length,) = struct.unpack("<Q", head)
-        if length > MAX_HEADER:
-            raise ModelError(path, f"header of {length} bytes is over the limit of {MAX_HEADER}")
-        raw = file.read(length)
-    if len(raw) < length:
-        raise ModelError(path, "is truncated inside its header")
+def read_text(path: Path, most: int = MAX_JSON) -> str:
+    """A UTF-8 file of at most ``most`` bytes. Raises ModelError."""
     try:
-        header = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise ModelError(path, "has a header that is no JSON") from None
-    if not isinstance(header, dict):
-        raise ModelError(path, "has a header that is no JSON object")
-    header.pop("__metadata__", None)
-    if len(header) > MAX_TENSORS:
-        raise ModelError(path, f"holds more than {MAX_TENSORS} tensors")
-    values = 0
-    end = 0
-    kinds: set[str] = set()
-    for name, entry in header.items():
-        try:
-            start, stop = (int(n) for n in entry["data_offsets"])
-            count = 1
-            for n in entry["shape"]:
-                count *= int(n)
-            kind = str(entry["dtype"])
-        except (KeyError, TypeError, ValueError):
-            raise ModelError(path, f"has a broken entry for tensor {str(name)[:80]!r}") from None
-        if start < 0 or stop < start or count < 0:
-            raise ModelError(path, f"has wrong offsets for tensor {str(name)[:80]!r}")
-        if kind in SIZES and stop - start != count * SIZES[kind]:
-            raise ModelError(path, f"has a wrong size for tensor {str(name)[:80]!r}")
-        end = max(end, stop)
-        values += count
-        kinds.add(kind)
-    if 8 + length + end != size:
-        cause = "is truncated" if 8 + length + end > size else "has bytes after its last tensor"
-        raise ModelError(path, f"{cause}: {size} bytes, expected {8 + length + end}")
-    return values, end, kinds
+        if path.stat().st_size > most:
+            raise ModelError(path, f"is too large: over {most} bytes")
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise ModelError(path, f"cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ModelError(path, f"is not UTF-8 (byte {error.start})") from None
+
+
+def read_json(path: Path, most: int = MAX_JSON) -> dict[str, Any]:
+    """A JSON object from a file of at most ``most`` bytes. Raises ModelError."""
+    if not path.is_file():
+        raise ModelError(path, "is missing: this folder holds no model in Hugging Face format")
+    try:
+        value = json.loads(read_text(path, most))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(path, f"is no JSON ({type(error).__name__})") from None
+    if not isinstance(value, dict):
+        raise ModelError(path, "is no JSON object")
+    return value
+
+
+def _weight_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
+    """The files that transformers would read, in its order of preference, and what an index says.
+
+    That order: ``model.safetensors``, else the shards of ``model.safetensors.index.json``.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return (single,), {}
+    if not index.is_file():
+        raise ModelError(folder, kinds.without_weights(folder))
+    table = read_json(index).get("weight_map")
+    if not isinstance(table, dict) or not table:
+        raise ModelError(index, "has no weight_map")
+    if not all(isinstance(n, str) and Path(n).name == n for n in table.values()):
+        raise ModelError(index, "weight_map names a file outside the folder")
+    files = tuple(folder / name for name in sorted(set(table.values())))
+    missing = [f for f in files if not f.is_file()]
+    if missing:
+        raise ModelError(missing[0], "is named in the index but missing")
+    return files, table
 
 
 def digest(files: tuple[Path, ...]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import sys
@@ -12,12 +11,16 @@ from typing import Any
 
 import torch
 
-from tokenscope.backends.hf import chat, recorder
+from tokenscope.backends.hf import chat, kinds, recorder
+from tokenscope.backends.hf import claims as claimed
 from tokenscope.backends.hf.backend import TransformersBackend
 from tokenscope.backends.hf.checkpoint import Checkpoint, digest, inspect
 from tokenscope.backends.hf.infill import find_marks
 from tokenscope.backends.hf.probe import probe
+from tokenscope.backends.hf.tokenizer import Opened, choose_start, open_tokenizer
 from tokenscope.backends.hf.vocabulary import Vocabulary
+from tokenscope.backends.hf.weights import load_weights
+from tokenscope.backends.open import StartToken
 from tokenscope.backends.protocol import Abilities, ModelInfo
 from tokenscope.errors import AbilityError, CapacityError, InputError, ModelError
 
@@ -43,7 +46,8 @@ def resolve(
             raise ModelError(folder.name, "lies outside the model root of this server")
         return folder
     if folder.exists():
-        raise ModelError(text, "is no folder")
+        gguf = folder.suffix == ".gguf"
+        raise ModelError(text, f"is a GGUF file: {kinds.GGUF}" if gguf else "is no folder")
     if folder.is_absolute() or text.startswith(("./", "../", "~")) or not HUB_ID.fullmatch(text):
         raise ModelError(text[:200], "does not exist")
     from huggingface_hub import snapshot_download
@@ -65,26 +69,38 @@ def load(
     device: str | None = None,
     allow_network: bool = False,
     root: Path | None = None,
+    start_token: StartToken = "auto",
+    allow_links: bool = False,
 ) -> TransformersBackend:
     """Load a decoder. ``dtype`` and ``device`` are chosen sensibly when not given.
+
+    ``start_token``: whether plain prompts begin with one (``auto``: as the model's own tokenizer
+    does). ``allow_links``: files of the folder may be links to places outside it.
 
     Raises ModelError (names the file and the cause), InputError for an unknown dtype or device,
     CapacityError when the weights cannot fit in memory.
     """
-    os.environ.setdefault("HF_HUB_OFFLINE", "0" if allow_network else "1")
     folder = resolve(address, allow_network, root)
-    checkpoint = inspect(folder, root if folder != BUNDLED else None)
+    checkpoint = inspect(folder, root if folder != BUNDLED else None, allow_links)
+    claims = claimed.check(checkpoint)
+    opened = open_tokenizer(checkpoint.path, claims.rows)
+    start, why = choose_start(opened, start_token, getattr(claims.config, "bos_token_id", None))
     place = _device(device)
     kind, notes = _dtype(dtype, checkpoint, place)
-    model = _model(checkpoint, kind, place)
-    vocabulary, marks = _vocabulary(checkpoint.path)
+    notes.append(why)
+    if opened.appends:
+        notes.append("the tokenizer's end token is left off: a text here goes on")
+    template = _template(checkpoint.path, notes)
+    model, unused = load_weights(checkpoint, kind, place)
     recorder.register()
     try:
         found = probe(model)
     except AbilityError as error:
         raise ModelError(checkpoint.path, f"cannot be decoded: {error}") from error
-    notes += found.notes
-    compact = found.compact
+    notes += [*unused, *found.notes]
+    marks = find_marks(opened.tokenizer.token_to_id)
+    ids = (marks.prefix, marks.suffix, marks.middle) if marks else ()
+    vocabulary = Vocabulary(opened.tokenizer, (*ids, *start))
     config = model.config.get_text_config(decoder=True)
     size = next(iter(model.parameters())).element_size()
     heads = int(getattr(config, "num_attention_heads", 0) or 0)
@@ -93,25 +109,25 @@ def load(
     info = ModelInfo(
         name=_name(address, checkpoint), path=str(checkpoint.path),
         architecture=type(model).__name__, backend="transformers",
-        parameters=sum(p.numel() for p in model.parameters()),
-        layers=int(config.num_hidden_layers), heads=heads, kv_heads=kv_heads,
-        hidden=int(config.hidden_size), vocab=int(model.get_input_embeddings().weight.shape[0]),
-        context=_context(config), dtype=str(kind).removeprefix("torch."), device=str(place),
-        kernel=found.kernel, model_digest=digest((checkpoint.path / "config.json",
-        *checkpoint.weights)), tokenizer_digest=digest((checkpoint.path / "tokenizer.json",)),
+        parameters=claims.parameters, layers=int(config.num_hidden_layers), heads=heads,
+        kv_heads=kv_heads, hidden=int(config.hidden_size), vocab=claims.rows,
+        context=_context(config, notes), dtype=str(kind).removeprefix("torch."),
+        device=str(place), kernel=found.kernel,
+        model_digest=digest((checkpoint.path / "config.json", *checkpoint.weights)),
+        tokenizer_digest=digest((checkpoint.path / "tokenizer.json",)),
         attention_layers=found.layers,
         state_bytes_per_token=2 * len(found.layers) * kv_heads * width * size,
         notes=tuple(notes), versions=versions(),
+        start_token="".join(vocabulary.label(i) or "" for i in start),
     )  # fmt: skip
-    template = chat.find_template(checkpoint.path)
-    bos, stops, variables = _ends(model, checkpoint.path, vocabulary)
     abilities = Abilities(
         attention=bool(found.layers), infill=marks is not None, chat=template is not None,
         internals=True,
     )  # fmt: skip
     return TransformersBackend(
-        model, vocabulary, info, abilities, stops, bos, marks, template, variables, compact, place
-    )
+        model, vocabulary, info, abilities, _stops(model, opened, claims.rows), start, marks,
+        template, opened.names, found.compact, place,
+    )  # fmt: skip
 
 
 def _name(address: str | Path | None, checkpoint: Checkpoint) -> str:
@@ -173,81 +189,39 @@ def _fits(checkpoint: Checkpoint, kind: torch.dtype, device: torch.device) -> No
         )
 
 
-def _model(checkpoint: Checkpoint, kind: torch.dtype, device: torch.device) -> Any:
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            checkpoint.path, dtype=kind, local_files_only=True, trust_remote_code=False,
-            use_safetensors=True, attn_implementation="eager",
-        )  # fmt: skip
-    except Exception as error:  # a hostile or broken folder can raise anything
-        raise ModelError(checkpoint.path, f"cannot be loaded ({_brief(error)})") from error
-    return model.to(device).eval().requires_grad_(False)
-
-
-def _brief(error: BaseException) -> str:
-    lines = [s for s in str(error).strip().splitlines() if s.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-
-
-def _vocabulary(folder: Path) -> tuple[Vocabulary, Any]:
-    from tokenizers import Tokenizer
-
-    file = folder / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 (Rust panics are no Exception)
-        raise ModelError(file, f"is no tokenizer ({_brief(error)})") from None
-    marks = find_marks(tokenizer.token_to_id)
-    ids = (marks.prefix, marks.suffix, marks.middle) if marks else ()
-    return Vocabulary(tokenizer, ids), marks
-
-
-def _context(config: Any) -> int:
+def _context(config: Any, notes: list[str]) -> int | None:
+    """The longest input that the model was made for, as its config says."""
     for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"):
         value = getattr(config, name, None)
         if isinstance(value, int) and value > 0:
             return value
-    return 1 << 17
+    notes.append("the config gives no longest input: none is enforced")
+    return None
 
 
-def _ends(
-    model: Any, folder: Path, vocabulary: Vocabulary
-) -> tuple[tuple[int, ...], frozenset[int], dict[str, Any]]:
-    """Start tokens, the EOS set of the generation config, and the template's variables."""
-    from tokenscope.backends.hf.checkpoint import read_json
-
-    settings: dict[str, Any] = {}
-    if (folder / "tokenizer_config.json").is_file():
-        settings = read_json(folder / "tokenizer_config.json")
-
-    def literal(name: str) -> str | None:
-        value = settings.get(name)
-        return value.get("content") if isinstance(value, dict) else value
-
-    stops: set[int] = set()
+def _stops(model: Any, opened: Opened, rows: int) -> frozenset[int]:
+    """Ids at which decoding ends: those of the generation config, the config, the tokenizer."""
+    found: set[int] = set()
     for holder in (model.generation_config, model.config):
         value = getattr(holder, "eos_token_id", None)
         for item in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(item, int):
-                stops.add(item)
-    names = {n: literal(n) for n in ("bos_token", "eos_token", "unk_token", "pad_token")}
-    eos = vocabulary.id_of(names["eos_token"]) if names["eos_token"] else None
-    if eos is not None:
-        stops.add(eos)
-    bos: tuple[int, ...] = ()
-    if names["bos_token"] and settings.get("add_bos_token", True):
-        found = vocabulary.id_of(names["bos_token"])
-        # A start token that is no special token would put bytes in front of the text: left out.
-        bos = (found,) if found is not None and found in vocabulary.specials else ()
-    variables = {k: v for k, v in names.items() if isinstance(v, str)}
-    return bos, frozenset(stops), variables
+            if type(item) is int and 0 <= item < rows:
+                found.add(item)
+    eos = opened.names.get("eos_token")
+    own = opened.tokenizer.token_to_id(eos) if eos else None
+    return frozenset(found if own is None else {*found, own})
+
+
+def _template(folder: Path, notes: list[str]) -> str | None:
+    """The chat template, tried; one that fails is left out and said so."""
+    template = chat.find_template(folder)
+    cause = chat.failure(template) if template is not None else None
+    if cause is None:
+        return template
+    jinja = folder / "chat_template.jinja"
+    where = jinja.name if jinja.is_file() else "tokenizer_config.json: chat_template"
+    notes.append(f"no chat: {where} cannot be used ({cause})")
+    return None
 
 
 def versions() -> dict[str, str]:

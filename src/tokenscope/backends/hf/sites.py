@@ -7,7 +7,7 @@ A :class:`Site` is a place that every family has. :func:`record` keeps what stoo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,9 +72,12 @@ def span(part: LayerParts, head: int) -> slice:
 
 
 def record(
-    internals: Internals, embeds: Tensor, kinds: Sequence[Kind]
+    internals: Internals, embeds: Tensor, kinds: Sequence[Kind], writes: Sequence[Write] = ()
 ) -> tuple[Tensor, dict[tuple[Kind, int], Tensor]]:
-    """One forward of (B, T, d): logits (B, V) float32, and what stood at the sites of ``kinds``."""
+    """One forward of (B, T, d): logits (B, V) float32, and what stood at the sites of ``kinds``.
+
+    ``writes`` are made in that run; where both fall on one site, what is kept is the written.
+    """
     store: dict[tuple[Kind, int], Tensor] = {}
 
     def keep(kind: Kind, layer: int) -> Callable[[Tensor], None]:
@@ -86,11 +89,21 @@ def record(
     sites = [Site(k, p.index) for p in internals.anatomy.layers for k in kinds]
     found = {s: keep(s.kind, s.layer) for s in sites if has(internals, s)}
     with torch.no_grad():
-        logits = internals.logits(embeds, hooks=_hanging(internals, found))
+        hooks = _both(writing(internals, writes), _hanging(internals, found))
+        logits = internals.logits(embeds, hooks=hooks)
     return logits, store
 
 
-def writing(internals: Internals, writes: Sequence[Write]) -> Any:
+@contextmanager
+def _both(*hooks: AbstractContextManager[Any]) -> Iterator[None]:
+    """Hooks of one module run in the order in which they were hung."""
+    with ExitStack() as stack:
+        for one in hooks:
+            stack.enter_context(one)
+        yield
+
+
+def writing(internals: Internals, writes: Sequence[Write]) -> AbstractContextManager[Any]:
     """Hooks for ``Internals.logits`` and ``resume`` that make the writes. Raises InputError."""
     grouped: dict[Site, list[Write]] = {}
     for w in writes:

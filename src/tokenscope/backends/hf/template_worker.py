@@ -21,14 +21,17 @@ def _limits(memory: int, seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
 
+class Refused(Exception):
+    """The template itself says that it does not take these messages."""
+
+
 def _refuse(message: str) -> None:
-    raise ValueError(str(message)[:200])
+    raise Refused(str(message)[:200])
 
 
 def main() -> None:
-    """Read ``{template, messages, variables, memory, seconds}``
-
-    Write ``{text}`` or ``{error}``."""
+    """Read ``{template, messages, variables, most, memory, seconds}``; write ``{text}`` or
+    ``{error}``. ``most``: characters that may come out."""
     job: dict[str, Any] = json.load(sys.stdin)
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -45,6 +48,10 @@ def main() -> None:
             messages=job["messages"], add_generation_prompt=True, **job["variables"]
         )
         out = {"text": text}
+        if len(text) > int(job["most"]):
+            out = {"error": f"renders {len(text)} characters where {job['most']} are the limit"}
+    except Refused as error:
+        out = {"error": f"refused: {error}"}
     except MemoryError:
         out = {"error": "took too much memory"}
     except Exception as error:  # noqa: BLE001 (a face: whatever it raises becomes a line)

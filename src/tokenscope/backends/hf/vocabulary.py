@@ -29,27 +29,34 @@ def byte_of_char() -> dict[str, int]:
 
 
 class Vocabulary:
-    """A tokenizer with exact bytes. ``specials``: id -> literal of every special token."""
+    """A tokenizer with exact bytes. ``specials``: id -> literal of every special token.
+
+    ``marks``: ids that count as special whatever the tokenizer says of them (infill marks, and
+    what it puts before a text).
+    """
 
     def __init__(self, tokenizer: Tokenizer, marks: Sequence[int] = ()) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._plain = copy.deepcopy(tokenizer)
         # Text from outside never turns into control tokens: a literal "<|endoftext|>" in a prompt
         # is encoded as the ordinary characters that it is.
         self._plain.encode_special_tokens = True
-        self._plain.no_truncation()
-        self._plain.no_padding()
         added = tokenizer.get_added_tokens_decoder()
         self.specials: dict[int, str] = {i: t.content for i, t in added.items() if t.special}
-        self.specials |= {i: added[i].content for i in marks if i in added}
+        named = {i: tokenizer.id_to_token(i) for i in marks}
+        self.specials |= {i: str(token) for i, token in named.items() if token is not None}
         self._added = {i: t.content.encode() for i, t in added.items() if i not in self.specials}
         config = json.loads(tokenizer.to_str())
         self._byte_level = "ByteLevel" in json.dumps(
             [config.get("decoder"), config.get("pre_tokenizer")]
         )
-        self.size = tokenizer.get_vocab_size(with_added_tokens=True)
+        table = tokenizer.get_vocab()
+        # One past the last id: a vocabulary may have holes, so this is not the number of tokens.
+        self.size = max(table.values(), default=-1) + 1
         self._pieces: dict[int, bytes] = {}
-        self.longest = max((len(t.encode()) for t in tokenizer.get_vocab()), default=1)
+        self.longest = max((len(t.encode()) for t in table), default=1)
 
     def id_of(self, token: str) -> int | None:
         """The id of a token by its literal, or None."""
@@ -57,8 +64,15 @@ class Vocabulary:
         return found
 
     def label(self, token_id: int) -> str | None:
-        """The literal of a special id; None for an ordinary one."""
-        return self.specials.get(token_id)
+        """The literal of a special id; None for an ordinary one. A hole is called unused."""
+        found = self.specials.get(token_id)
+        if found is None and self._hole(token_id):
+            return f"<unused {token_id}>"
+        return found
+
+    def _hole(self, token_id: int) -> bool:
+        inside = 0 <= token_id < self.size
+        return inside and self._tokenizer.id_to_token(token_id) is None
 
     def piece(self, token_id: int) -> bytes:
         """The bytes of an id inside a text; b"" for special ids. Raises InputError if unknown."""
@@ -72,7 +86,9 @@ class Vocabulary:
             return b""
         if token_id in self._added:
             return self._added[token_id]
-        token = self._tokenizer.id_to_token(token_id) if token_id >= 0 else None
+        token = self._tokenizer.id_to_token(token_id) if 0 <= token_id < self.size else None
+        if token is None and 0 <= token_id < self.size:
+            return b""
         if token is None:
             raise InputError("token id", f"{token_id} is not in the vocabulary of {self.size}")
         if self._byte_level:
@@ -109,6 +125,18 @@ class Vocabulary:
         ids = list(encoding.ids)
         labels = {n: self.specials[i] for n, i in enumerate(ids) if i in self.specials}
         return Tokens.of(ids, [self.piece(i) for i in ids], labels)
+
+    def special_in(self, text: str) -> str | None:
+        """The literal of a special token that ``text`` would bring into a rendered chat, or None.
+
+        Asked of the tokenizer itself, so that forms which become a literal only after its
+        normalisation (full-width brackets, say) are found too.
+        """
+        held = next((s for s in self.specials.values() if s and s in text), None)
+        if held is not None:
+            return held
+        ids = self._guarded(lambda: self._tokenizer.encode(text, add_special_tokens=False)).ids
+        return next((self.specials[i] for i in ids if i in self.specials), None)
 
     @staticmethod
     def _guarded(call: Callable[[], Any]) -> Any:
