@@ -129,7 +129,7 @@ class StoreFull(StoreError):
     code = "store_full"
     status = 507
     says = "the disk is full"
-    remedy = "what was kept is safe: make room, or purge deleted sessions, then go on"
+    remedy = "what was kept is safe: make room on it, then go on"
 
 
 class StoreLocked(StoreError):

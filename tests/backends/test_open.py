@@ -11,7 +11,7 @@ from tokenscope.errors import AbilityError, ModelError
 
 @pytest.mark.parametrize(
     ("address", "says"),
-    [("some/model.Q4.gguf", "safetensors"), ("http://127.0.0.1:8080/v1", "folder or hub id"),
+    [("http://127.0.0.1:8080/v1", "folder or hub id"),
      ("HTTPS://models.example/v1", "folder or hub id")],
 )  # fmt: skip
 def test_what_cannot_be_opened_yet_says_what_to_do(address: str, says: str) -> None:

@@ -40,7 +40,33 @@ def test_csv_has_a_row_per_token_and_a_column_per_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "  =cmd", "\uff1dx", "\u200b=x"]
+    "text",
+    [
+        "=1+1",
+        "+1",
+        "-1",
+        "@x",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        "  =cmd",
+        "\uff1dx",
+        "\u200b=x",
+        "\x00=1",
+        "\x0b@x",
+        "\x1f+1",
+        "\u202e=1",
+        "\u2066 -1",
+        "\u00ad=1",
+        "\u3000=1",
+        "\x85=1",
+        " \t \u200f\u2028=1",
+        "\x1bx",
+        "\ufeffplain",
+        "\U000e0001=1",
+        "\u22121",
+        "\ufe66x",
+    ],
 )
 def test_no_cell_starts_a_formula(text: str) -> None:
     (found,) = rows(branch("n", trace_of([1], [text.encode()], 0)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tokenscope.backends.protocol import Backend
-from tokenscope.errors import AbilityError
+from tokenscope.errors import AbilityError, InputError, ModelError
 from tokenscope.registry import Registry
 
 Address = str | Path | None
@@ -54,10 +54,15 @@ def open_backend(address: Address = None, options: Options = Options()) -> Backe
     return opener.open(address, options)
 
 
-def _gguf(address: Address, _: Options) -> Backend:
-    raise AbilityError(
-        "a .gguf file cannot be opened yet; use the model's folder with its .safetensors files"
-    )
+def _gguf(address: Address, options: Options) -> Backend:
+    from tokenscope.backends.gguf.load import load
+
+    path = Path(str(address)).expanduser()
+    if options.root is not None and not path.resolve().is_relative_to(options.root.resolve()):
+        raise ModelError(path.name, "lies outside the model root of this server")
+    if options.dtype not in (None, "auto") or options.device not in (None, "auto", "cpu"):
+        raise InputError("dtype", "a GGUF file runs as it is, on the CPU")
+    return load(path)
 
 
 def _server(address: Address, _: Options) -> Backend:

@@ -43,7 +43,7 @@ def internals_of(engine: Engine) -> Internals:
     found = _OPENED.get(engine)
     if found is None:
         model, kernel = internals(engine.backend).model, engine.info.kernel
-        found = Internals(model, engine.turns, eager=kernel != KERNEL)
+        found = Internals(model, engine.turn, eager=kernel != KERNEL)
         _OPENED[engine] = found
     return found
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenscope.backends.open import Options, StartToken, open_backend
 from tokenscope.decode.engine import AttentionForm, Engine
+from tokenscope.decode.rounding import column_errors
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
 from tokenscope.runs.windows import score
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
+    from tokenscope.explain.repeats import Repeats
+    from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.explain import Explanation
+    from tokenscope.runs.lens import Lenses
+    from tokenscope.runs.patch import Patched, Traced
+    from tokenscope.runs.replace import Replaced
 
 
 class Model(Engine):
@@ -82,6 +89,50 @@ class Model(Engine):
 
         return explain(self, trace, at, **options)
 
+    def patch_map(self, clean: str | Trace, corrupt: str | Trace, **options: Any) -> Patched:
+        """Where the difference of two prompts is carried; see ``tokenscope.runs.patch``."""
+        from tokenscope.runs.patch import patch_map
+
+        return patch_map(self, clean, corrupt, **options)
+
+    def causal_trace(
+        self, prompt: str | Trace, subject: str | Sequence[int], **options: Any
+    ) -> Traced:
+        """What restores a blurred ``subject``; see ``tokenscope.runs.patch.causal_trace``."""
+        from tokenscope.runs.patch import causal_trace
+
+        return causal_trace(self, prompt, subject, **options)
+
+    def ablate_map(self, prompt: str | Trace, **options: Any) -> Replaced:
+        """Every head and MLP replaced, one at a time; see ``tokenscope.runs.replace``."""
+        from tokenscope.runs.replace import ablate_map
+
+        return ablate_map(self, prompt, **options)
+
+    def path_effects(self, prompt: str | Trace, **options: Any) -> Replaced:
+        """What heads tell one another directly; see ``tokenscope.runs.replace.path_effects``."""
+        from tokenscope.runs.replace import path_effects
+
+        return path_effects(self, prompt, **options)
+
+    def lens(self, text: str | Trace, **options: Any) -> Lenses:
+        """The lens at every layer and position; see ``tokenscope.runs.lens.lenses``."""
+        from tokenscope.runs.lens import lenses
+
+        return lenses(self, text, **options)
+
+    def fit_lens(self, text: str | Sequence[str], **options: Any) -> TunedLens:
+        """Fit and keep a tuned lens; see ``tokenscope.runs.lens.fit_lens``."""
+        from tokenscope.runs.lens import fit_lens
+
+        return fit_lens(self, text, **options)
+
+    def repeated_heads(self, **options: Any) -> Repeats:
+        """Induction, previous- and duplicate-token scores; see ``tokenscope.runs.heads``."""
+        from tokenscope.runs.heads import repeated
+
+        return repeated(self, **options)
+
     def close(self) -> None:
         """Give the model's memory back."""
         self.prefixes.clear()
@@ -106,4 +157,6 @@ def load(
     """
     folder = Path(root) if root is not None else None
     options = Options(dtype, device, allow_network, folder, start_token, allow_links)
-    return Model(open_backend(address, options))
+    backend = open_backend(address, options)
+    backend.info = replace(backend.info, errors=column_errors(backend))
+    return Model(backend)

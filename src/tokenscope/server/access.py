@@ -61,7 +61,7 @@ def stored_token(folder: Path, renew: bool = False) -> str:
             file.write(token + "\n")
         os.replace(temporary, path)
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: the key cannot be stored ({error})") from error
+        raise StoreError(path, f"the key cannot be stored: {error}") from error
     return token
 
 

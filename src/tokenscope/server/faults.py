@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from tokenscope.errors import BusyError, CapacityError, InputError, TokenScopeError
+from tokenscope.errors import BusyError, CapacityError, InputError, StoreLocked, TokenScopeError
 from tokenscope.server.wire import ErrorResponse
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,9 @@ def refusal(
 
 def of_error(error: TokenScopeError) -> Response:
     """One of the house's own errors."""
-    headers = {"retry-after": str(error.retry_after)} if isinstance(error, BusyError) else {}
+    headers = {}
+    if isinstance(error, BusyError | StoreLocked):  # time may heal it
+        headers["retry-after"] = str(getattr(error, "retry_after", 5))
     return refusal(
         error.status, error.code, str(error),
         error.field if isinstance(error, InputError) else None,

@@ -238,7 +238,7 @@ class Store:
         """
         before = now(older_than)
         with self._write() as c:
-            ids = catalogue.doomed(c, before, json.dumps(list(self._running)))
+            ids = catalogue.doomed(c, before, json.dumps([*self._running, *self._unsettled]))
             size = sum(self._shelf.size(n) for n in ids)
             old = "FROM sessions WHERE deleted <= ? AND id NOT IN (SELECT session FROM nodes)"
             for node in [] if dry_run else ids:

@@ -16,7 +16,7 @@ from tokenscope.backends.hf.cache import (
     growing_cache,
     plain_layers,
 )
-from tokenscope.backends.hf.compact import CompactStep
+from tokenscope.backends.hf.compact import MOST_TOKENS, CompactStep, LeanFeed
 from tokenscope.backends.hf.infill import InfillMarks, find_stops
 from tokenscope.backends.hf.vocabulary import Vocabulary
 from tokenscope.backends.protocol import Abilities, Extension, Feed, ForkKind, Full, ModelInfo
@@ -49,9 +49,8 @@ class CacheState:
         """Bytes of each block; a block that several states share has the same key in each."""
         out: dict[int, int] = {}
         for layer in self.cache.layers:
-            block = getattr(layer, "block", None)
-            if block is not None:
-                out[id(block)] = block.nbytes
+            if isinstance(layer, GrowingLayer):
+                out |= {id(block): block.nbytes for block, _ in layer.parts}
                 continue
             for name in ("keys", "values", "conv_states", "recurrent_states"):
                 tensor = getattr(layer, name, None)
@@ -161,7 +160,31 @@ class TransformersBackend:
         seen: set[int] = set()
         for feed in feeds:
             self._check(feed, seen)
-        return [self._extend(f) for f in feeds]
+        out: dict[int, Extension] = {}
+        lean = [n for n, f in enumerate(feeds) if self._lean(f)]
+        if lean:
+            out.update(zip(lean, self._extend_lean([feeds[n] for n in lean]), strict=True))
+        for n, feed in enumerate(feeds):
+            if n not in out:
+                out[n] = self._extend(feed)
+        return [out[n] for n in range(len(feeds))]
+
+    def _lean(self, feed: Feed) -> bool:
+        return self.compact is not None and feed.state.plain and len(feed.ids) <= MOST_TOKENS
+
+    def _extend_lean(self, feeds: Sequence[Feed]) -> list[Extension]:
+        """The tokens of all feeds through the weights together."""
+        assert self.compact is not None
+        asked = []
+        for f in feeds:
+            n = len(f.ids)
+            wanted = n if f.scores is None else min(f.scores, n)
+            asked.append(LeanFeed(f.ids, f.state.cache.layers, min(f.rows, n), wanted))
+        with torch.inference_mode():
+            found = self.compact(asked)
+        for f in feeds:
+            f.state.ids.extend(int(i) for i in f.ids)
+        return [Extension(Full(s) if s is not None else None, rows) for s, rows in found]
 
     def _check(self, feed: Feed, seen: set[int]) -> None:
         past, n = len(feed.state.ids), len(feed.ids)
@@ -195,10 +218,6 @@ class TransformersBackend:
             ]
             return _joined(parts)
         with torch.inference_mode():
-            if n == 1 and self.compact is not None and state.plain and past > 0:
-                logits, attention = self.compact(int(ids[0]), state.cache.layers, last > 0)
-                state.ids.append(int(ids[0]))
-                return Extension(Full(logits) if wanted else None, attention)
             for i, (module, name) in enumerate(self._inner):
                 setattr(module, name, state.inner[i] if state.inner else None)
             tokens = torch.tensor([list(ids)], device=self.device)
@@ -223,6 +242,16 @@ class TransformersBackend:
             scores = Full(out.logits[0, n - wanted :].float()) if wanted else None
             return Extension(scores, attention)
 
+    def back(self, state: CacheState, count: int) -> None:
+        """The state without its last ``count`` ids, in place."""
+        if not 0 <= count <= len(state.ids):
+            raise InputError("count", f"must lie in 0..{len(state.ids)}")
+        if not state.plain:
+            raise AbilityError("this model's memory cannot go back; only a kept state can fork")
+        for layer in state.cache.layers:
+            layer.back(count)
+        del state.ids[len(state.ids) - count :]
+
     def fork(self, state: CacheState, length: int) -> CacheState:
         """A state of its own over the first ``length`` ids; ``crop`` shares, ``copy`` copies."""
         if not 0 <= length <= len(state.ids):
@@ -241,8 +270,8 @@ class TransformersBackend:
             raise AbilityError(f"this model's memory cannot be copied ({error})") from error
 
     def close(self) -> None:
-        """Drop the model; its memory is free when the last state is gone."""
-        self.model = None
+        """Drop the weights; states that others hold keep only their own memory."""
+        self.model = self.compact = None
 
 
 def _placed(rows: torch.Tensor, keys: int) -> torch.Tensor:

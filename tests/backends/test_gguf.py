@@ -1,0 +1,164 @@
+"""GGUF files through llama.cpp: against transformers on the same weights, forks, a dying worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.backends.gguf_file import write
+from tests.real_model import gguf_file, smollm2
+from tokenscope.backends.gguf.backend import GgufBackend
+from tokenscope.backends.gguf.load import load
+from tokenscope.backends.open import open_backend
+from tokenscope.backends.protocol import Feed
+from tokenscope.errors import AbilityError, CapacityError, InputError, ModelError
+from tokenscope.runs.model import Model
+
+pytest.importorskip("xllamacpp", reason="the extra [gguf] is not installed")
+TEXT = "def is_even(n):\n    return n % 2 == 0\n\nfor i in range(3):\n    print(is_even(i))\n"
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("gguf") / "bundled.gguf")
+
+
+@pytest.fixture(scope="module")
+def backend(file: Path) -> Iterator[GgufBackend]:
+    loaded = load(file, cells=4096)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def ids(bundled: Model) -> list[int]:
+    return [int(i) for i in bundled.score(TEXT).ids]
+
+
+def logprobs(scores: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    return torch.log_softmax(torch.tensor(scores, dtype=torch.float64), -1).numpy()
+
+
+def test_numbers_and_rows_are_those_of_transformers(
+    backend: GgufBackend, bundled: Model, ids: list[int]
+) -> None:
+    out = backend.extend(Feed(backend.start(), ids, rows=len(ids)))
+    module = bundled.backend.model  # type: ignore[attr-defined]
+    before = module.config._attn_implementation
+    module.set_attn_implementation("eager")
+    try:
+        with torch.inference_mode():
+            want = module(input_ids=torch.tensor([ids]), output_attentions=True, use_cache=False)
+    finally:
+        module.set_attn_implementation(before)
+    reference = logprobs(want.logits[0].numpy())
+    got = logprobs(out.scores.logits)  # type: ignore[union-attr]
+    assert np.abs(got - reference).max() < 1e-3
+    assert (got.argmax(-1) == reference.argmax(-1)).all()
+    assert len(out.attention) == len(want.attentions)
+    for rows, eager in zip(out.attention, want.attentions, strict=True):
+        assert np.abs(rows - eager[0].numpy()).max() < 1e-4
+
+
+def test_forks_batches_and_parts_agree_with_one_feed(backend: GgufBackend, ids: list[int]) -> None:
+    whole = backend.extend(Feed(backend.start(), ids, rows=len(ids)))
+    assert whole.scores is not None
+    state = backend.start()
+    backend.extend(Feed(state, ids[:20], scores=0))
+    early, late = backend.fork(state, 12), backend.fork(state, 20)
+    outs = backend.extend_many([Feed(early, ids[12:15], rows=3), Feed(late, ids[20:21], rows=1)])
+    for out, start, end in zip(outs, (12, 20), (15, 21), strict=True):
+        assert np.abs(out.scores.logits - whole.scores.logits[start:end]).max() < 1e-4  # type: ignore
+        for rows, full in zip(out.attention, whole.attention, strict=True):
+            assert np.abs(rows - full[:, start:end, :end]).max() < 1e-5
+    assert early.ids == ids[:15]
+    assert state.ids == ids[:20]
+
+
+def test_a_state_that_lost_its_cells_is_read_again(file: Path, ids: list[int]) -> None:
+    small = load(file, cells=256)  # a few sequences fill it
+    try:
+        states = [small.start() for _ in range(6)]
+        for n, state in enumerate(states):
+            small.extend(Feed(state, [n + 10, *ids[1:]], scores=0))
+        first = small.extend(Feed(states[0], [50], rows=1))
+        fresh = small.start()
+        again = small.extend(Feed(fresh, [10, *ids[1:], 50], rows=1, scores=1))
+        assert np.abs(first.scores.logits[-1] - again.scores.logits[-1]).max() < 1e-4  # type: ignore
+        for a, b in zip(first.attention, again.attention, strict=True):
+            assert np.abs(a - b).max() < 1e-5
+    finally:
+        small.close()
+
+
+def test_bytes(backend: GgufBackend) -> None:
+    text = "naïve = '\N{ROCKET}'\t\n\r\n  x\u200b"
+    tokens = backend.encode(text)
+    assert b"".join(tokens.pieces()) == text.encode()
+    assert backend.label(0) == "<|endoftext|>"
+    assert backend.piece(0) == b""
+    tokens = backend.encode("<|endoftext|>")
+    assert 0 not in tokens.ids, "text from outside never becomes a special token"
+
+
+def test_bad_requests_are_refused_and_cost_nothing(backend: GgufBackend, ids: list[int]) -> None:
+    state = backend.start()
+    with pytest.raises(InputError):
+        backend.extend(Feed(state, [1 << 30]))
+    with pytest.raises(InputError):
+        backend.extend(Feed(state, []))
+    with pytest.raises(InputError):
+        backend.extend_many([Feed(state, [1]), Feed(state, [2])])
+    with pytest.raises(CapacityError):
+        backend.extend(Feed(state, [1] * 5000))
+    with pytest.raises(AbilityError):
+        backend.extend(Feed(state, [1], changes=("something",)))
+    assert state.ids == []
+    backend.extend(Feed(state, ids[:3]))
+
+
+def test_a_worker_that_dies_is_one_clear_error(file: Path, ids: list[int]) -> None:
+    loaded = load(file, cells=512)
+    state = loaded.start()
+    loaded.extend(Feed(state, ids[:4]))
+    os.kill(loaded.worker.pid, signal.SIGABRT)
+    with pytest.raises(ModelError, match="ended in the middle"):
+        loaded.extend(Feed(state, ids[4:6]))
+    with pytest.raises(ModelError, match="closed"):
+        loaded.extend(Feed(state, ids[4:6]))
+    loaded.close()
+
+
+def test_what_is_no_gguf_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        open_backend(tmp_path / "none.gguf")
+    (tmp_path / "text.gguf").write_text("hello")
+    with pytest.raises(ModelError, match="no GGUF file"):
+        open_backend(tmp_path / "text.gguf")
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF" + b"\3\0\0\0" + b"\xff" * 40)
+    with pytest.raises(ModelError, match=r"cut\.gguf"):
+        open_backend(tmp_path / "cut.gguf")
+
+
+def test_the_real_file_decodes_like_its_safetensors_twin(real: Model) -> None:
+    folder, _ = smollm2()
+    assert folder is not None
+    loaded = load(gguf_file(), cells=1024)
+    try:
+        text = "def is_prime(n):\n    for i in range(2, n):\n        if n % i == 0:\n"
+        tokens = loaded.encode(text)
+        trace = real.score(text)
+        assert tokens.ids.tolist() == trace.ids.tolist()
+        out = loaded.extend(Feed(loaded.start(), tokens.ids.tolist()))
+        got = logprobs(out.scores.logits)  # type: ignore[union-attr]
+        mine = got[np.arange(len(tokens) - 1), tokens.ids[1:]]
+        # ggml quantises activations too: close, not equal
+        assert np.abs(mine - trace.column("logprob")[1:]).mean() < 0.15
+    finally:
+        loaded.close()
