@@ -34,7 +34,7 @@ class Explain:
             job.say(
                 wire.TableEvent(
                     type="table", name=name, rows=table.plain(),
-                    definitions=list(table.definitions), note=table.note,
+                    definitions=list(table.definitions), note=table.note, refused=table.refused,
                 )
             )  # fmt: skip
         job.say(DoneEvent(type="done", finish="done"))
