@@ -12,14 +12,16 @@ from tokenscope.trace.record import VIEWS
 
 if TYPE_CHECKING:
     from tokenscope.errors import TokenScopeError
+    from tokenscope.runs.explain_many import explain_many
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.model import Model, load
     from tokenscope.trace import Trace, Tree, read
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Settings", "TokenScopeError", "Trace", "Tree", "load", "read"]
+__all__ = ["Model", "Settings", "TokenScopeError", "Trace", "Tree", "explain_many", "load", "read"]
 
 _HOMES = {
+    "explain_many": "tokenscope.runs.explain_many",
     "Model": "tokenscope.runs.model",
     "load": "tokenscope.runs.model",
     "Settings": "tokenscope.runs.generate",

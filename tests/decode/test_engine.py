@@ -244,7 +244,7 @@ def test_score_covers_everything() -> None:
 
 
 def test_long_prompts_go_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tokenscope.decode.engine.LOGIT_BYTES", 4 * 257 * 16)
+    monkeypatch.setattr("tokenscope.decode.machine.LOGIT_BYTES", 4 * 257 * 16)
     chunked = score(Engine(ScriptedBackend()), "x" * 100).result()
     monkeypatch.undo()
     whole = score(Engine(ScriptedBackend()), "x" * 100).result()

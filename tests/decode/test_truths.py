@@ -105,7 +105,7 @@ def test_a_new_metric_is_measured_at_a_branch_token_too() -> None:
             branch = fork(host, base, 8, token, Settings(max_new_tokens=3)).result()
             assert np.isfinite(branch.column("third_of_a_test")[1:]).all()
     finally:
-        del METRICS._items["third_of_a_test"]
+        del METRICS._items["third_of_a_test"], METRICS._names["third_of_a_test"]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 
 import tokenscope as ts
-from tokenscope.explain.heads import STATISTICS
+from tokenscope.explain.heads import ALL_STATISTICS as STATISTICS
 from tokenscope.explain.tables import TABLES
 from tokenscope.server.app import open_house
 from tokenscope.server.live import Live

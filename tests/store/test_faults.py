@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.crash import kills
 from bench.storage import KINDS, Fault, Told, all_faults, faulted, full_disk, lost, part, story
 from tokenscope import disk
 from tokenscope.errors import (
@@ -204,3 +205,10 @@ sys.stdin.read()
             Store(tmp_path)
         other.communicate()
     Store(tmp_path).close()
+
+
+def test_killed_while_writing(tmp_path: Path) -> None:
+    """A sample of `bench/crash.py`, which kills a hundred times."""
+    found = kills(tmp_path / "data", 4)
+    assert found["wrong"] == []
+    assert found["tokens"] > 20

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from bench.crash import killed_migrations
 from tokenscope.store import Store
 from tokenscope.store.database import FILE, connect
 from tokenscope.store.migrations import m001_initial, same
@@ -60,8 +59,11 @@ def old_file(t: Trace) -> bytes:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
+    return old_folder(tmp_path / "data")
+
+
+def old_folder(folder: Path) -> Path:
     """A data folder of schema 1 with three generations, and one branch that shares nothing."""
-    folder = tmp_path / "data"
     (folder / "traces").mkdir(parents=True)
     (folder / FILE).touch()
     c = connect(folder / FILE)
@@ -108,48 +110,6 @@ def test_old_folders_are_brought_up_to_date(old: Path) -> None:
     check(old)
 
 
-KILLED = """
-import os, shutil, sys
-sys.path[:0] = {path!r}
-from pathlib import Path
-from tokenscope import disk
-from tokenscope.store import Store
-from tests.store.test_migration import check
-
-class Dying:
-    def __init__(self, left):
-        self.left = left
-    def __getattr__(self, name):
-        if name in ("open", "write", "fsync", "replace", "unlink"):
-            self.left -= 1
-            if self.left < 0:
-                os._exit(9)
-        return getattr(os, name)
-
-old, copy = Path(sys.argv[1]), Path(sys.argv[2])
-for n in range(0, 10_000, int(sys.argv[3])):
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(old, copy)
-    child = os.fork()
-    if child == 0:
-        disk.os = Dying(n)
-        Store(copy).close()
-        os._exit(0)
-    died = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    check(copy)
-    if died == 0:
-        print(n)
-        break
-    assert died == 9, died
-"""
-
-
 def test_a_migration_killed_anywhere_is_begun_again(old: Path, tmp_path: Path) -> None:
     """The process dies (os._exit) before its nth call that changes the disk, for every n."""
-    code = KILLED.format(path=[str(Path(__file__).parents[2]), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", code, old, tmp_path / "copy", "1"], check=False,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 10
+    assert killed_migrations(old, tmp_path / "copy", check) >= 10

@@ -222,6 +222,13 @@ class Stepper(Protocol):
         """``extend_many`` of one."""
         ...
 
+    def back(self, state: Any, count: int) -> None:
+        """Take the last ``count`` ids out of ``state`` again, in place; forks keep what they saw.
+
+        For proposals that were not believed. Raises AbilityError where ``fork`` cannot go back.
+        """
+        ...
+
     def fork(self, state: Any, length: int) -> Any:
         """A state of its own that has seen the first ``length`` ids of ``state``.
 

@@ -161,6 +161,14 @@ class ScriptedBackend:
         rows: F32 = (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)
         return rows
 
+    def back(self, state: ScriptedState, count: int) -> None:
+        """The state without its last ``count`` ids."""
+        if not 0 <= count <= len(state.ids):
+            raise InputError("count", f"must lie in 0..{len(state.ids)}")
+        if self.abilities.fork != "crop":
+            raise AbilityError("this backend cannot go back")
+        del state.ids[len(state.ids) - count :]
+
     def fork(self, state: ScriptedState, length: int) -> ScriptedState:
         """A copy of the first ``length`` ids."""
         if not 0 <= length <= len(state.ids):

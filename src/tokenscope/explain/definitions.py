@@ -188,3 +188,6 @@ define(
     "Abnar & Zuidema 2020, arXiv 2005.00928",
     "Ignores values and MLPs. Layers without attention pass through as the identity.",
 )  # fmt: skip
+
+# the rest of them; at the end, for that module needs ``define``
+from tokenscope.explain import causes as causes  # noqa: E402

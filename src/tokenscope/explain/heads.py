@@ -16,12 +16,15 @@ from tokenscope.errors import InputError
 from tokenscope.explain.attention import LayerLayout, layout
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.memory import LIMIT, Estimate, check
+from tokenscope.explain.repeats import SCORES
 from tokenscope.registry import Registry
 
 I32 = NDArray[np.int32]
 STATISTICS = (
     "entropy", "distance", "sink", "unread", "previous", "itself", "identifier", "induction",
 )  # fmt: skip
+# with those on repeated random tokens, which need no text
+ALL_STATISTICS = (*STATISTICS, *SCORES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +165,7 @@ def _by(name: str) -> Pattern:
     return lambda seen: seen.statistics[name]
 
 
-for _name in STATISTICS:
+for _name in ALL_STATISTICS:
     PATTERNS.add(_name, _by(_name))
 PATTERNS.add("local", lambda s: -s.statistics["distance"])
 PATTERNS.add("focused", lambda s: -s.statistics["entropy"])
@@ -179,7 +182,7 @@ class Found:
 
 def find_heads(seen: Survey, pattern: str, top: int = 10) -> list[Found]:
     """The heads that show a pattern most. Raises UnknownName, which lists the patterns."""
-    return _ranked(PATTERNS.get(pattern)(seen), seen.layers, top)
+    return ranked(PATTERNS.get(pattern)(seen), seen.layers, top)
 
 
 def find_edge(
@@ -199,10 +202,11 @@ def find_edge(
         mass[layers.index(layer), : len(row)] = row.cpu().numpy()
 
     internals.watch(list(ids)[: query + 1], watch, (query, query + 1))
-    return _ranked(mass, layers, top)
+    return ranked(mass, layers, top)
 
 
-def _ranked(values: F32, layers: Sequence[int], top: int) -> list[Found]:
+def ranked(values: F32, layers: Sequence[int], top: int) -> list[Found]:
+    """The heads of the largest values (L, H); NaN is none."""
     flat = np.nan_to_num(values, nan=-np.inf).reshape(-1)
     order = np.argsort(-flat, kind="stable")[:top]
     heads = values.shape[1]

@@ -14,6 +14,8 @@ GROUPS = {
     "ablation": "Ablation",
     "faithfulness": "Faithfulness",
     "heads": "Attention heads",
+    "patching": "Patching and paths",
+    "many": "Many prompts",
 }
 
 

@@ -20,6 +20,7 @@ from tokenscope.control import QUIET, Control
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.intervals import F64, intervals
+from tokenscope.explain.lens_grid import next_logprobs
 
 # name -> how far before the query the key stands, for copies of ``length`` tokens
 SCORES = ("repeat_induction", "repeat_previous", "repeat_duplicate")
@@ -105,8 +106,6 @@ def _masses(internals: Internals, ids: list[int], begin: int, length: int) -> di
 
 def _gain(internals: Internals, ids: list[int], begin: int, length: int) -> float:
     """Mean logprob of the second copy's tokens minus that of the first's, but for their heads."""
-    from tokenscope.explain.lens_grid import next_logprobs
-
     logp = next_logprobs(internals, ids)
     one = logp[begin + 1 : begin + length]
     two = logp[begin + length + 1 :]

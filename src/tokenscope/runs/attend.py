@@ -73,7 +73,7 @@ def recompute(engine: Engine, trace: Trace, query: int, keys: int) -> NDArray[np
 
 def recompute_rows(engine: Engine, trace: Trace, start: int, end: int) -> NDArray[np.float32]:
     """float32 (L, H, end-start, end): rows of the queries ``start..end-1``; later keys are 0."""
-    with engine.turns:
+    with engine.turn:
         state = engine.prefixes.take(trace.ids, start)
         before = len(state.ids)
         if start > before:

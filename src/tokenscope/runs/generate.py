@@ -143,6 +143,7 @@ def begin(
     plan = Plan(
         given, n_prompt, wanted, sampler, stops, tuple(s.encode() for s in settings.stop),
         settings.alternatives, settings.attention, shared, form == "score", known, applied,
+        settings.speculate,
     )  # fmt: skip
     segments = history.segments
     if wanted:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,7 +18,9 @@ from tokenscope.explain.gradients import F32
 from tokenscope.explain.heads import Found, Survey
 from tokenscope.explain.memory import LIMIT
 from tokenscope.explain.places import names_of
+from tokenscope.explain.repeats import DRAWS, LENGTH, SCORES, Repeats, repeats
 from tokenscope.runs.explain import internals_of
+from tokenscope.runs.prompts import start_ids
 from tokenscope.trace.record import Trace
 
 Source = Literal["full", "recomputed"]
@@ -25,10 +29,23 @@ Source = Literal["full", "recomputed"]
 def survey(
     engine: Engine, trace: Trace, size: int = 48, control: Control = QUIET, limit: int = LIMIT
 ) -> Survey:
-    """Statistics and small pictures of every head over the whole trace, by one forward."""
+    """Statistics and small pictures of every head over the whole trace, by one forward.
+
+    Beside them, as further statistics, the scores on repeated random tokens.
+    """
     internals = internals_of(engine)
     _same(engine, trace)
-    return heads.survey(internals, trace.ids.tolist(), names_of(trace), size, control, limit)
+    seen = heads.survey(internals, trace.ids.tolist(), names_of(trace), size, control, limit)
+    return joined(seen, repeated(engine, control=control))
+
+
+def joined(seen: Survey, scores: Repeats) -> Survey:
+    """A survey with the scores on repeated random tokens among its statistics."""
+    queries = scores.length * len(scores.gain)
+    return replace(
+        seen, statistics={**seen.statistics, **{n: scores.mean(n) for n in scores.scores}},
+        counts={**seen.counts, **dict.fromkeys(scores.scores, queries)},
+    )  # fmt: skip
 
 
 def layers(engine: Engine) -> tuple[LayerLayout, ...]:
@@ -88,6 +105,9 @@ def find(
             raise InputError("query", "is needed for the pattern edge")
         return heads.find_edge(internals, trace.ids.tolist(), query, keys, top)
     heads.PATTERNS.get(pattern)
+    if pattern in SCORES:
+        scores = repeated(engine)
+        return heads.ranked(scores.mean(pattern), scores.layers, top)
     seen = heads.survey(internals, trace.ids.tolist(), names_of(trace), size=1)
     return heads.find_heads(seen, pattern, top)
 
@@ -97,3 +117,27 @@ def _same(engine: Engine, trace: Trace) -> None:
         raise InputError("trace", "is empty")
     if trace.origin.model_digest not in ("", engine.info.model_digest):
         raise InputError("trace", "was made by another model")
+
+
+_REPEATS: WeakKeyDictionary[Engine, Repeats] = WeakKeyDictionary()
+
+
+def repeated(
+    engine: Engine, length: int = LENGTH, draws: int = DRAWS, seed: int = 0,
+    control: Control = QUIET,
+) -> Repeats:  # fmt: skip
+    """Scores of every head on random tokens said twice (Olsson 2022); no text is needed.
+
+    The default ones are made once per model. Raises InputError, AbilityError.
+    """
+    usual = (length, draws, seed) == (LENGTH, DRAWS, 0)
+    found = _REPEATS.get(engine) if usual else None
+    if found is None:
+        size = internals_of(engine).embedding_weight.shape[0]
+        vocab = min(int(engine.info.vocab or size), int(size))
+        words = engine.vocabulary
+        pool = [i for i in range(vocab) if words.label(i) is None and words.piece(i)]
+        found = repeats(internals_of(engine), pool, start_ids(engine), length, draws, seed, control)
+        if usual:
+            _REPEATS[engine] = found
+    return found

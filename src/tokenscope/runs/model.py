@@ -16,7 +16,12 @@ from tokenscope.runs.windows import score
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
+    from tokenscope.explain.repeats import Repeats
+    from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.explain import Explanation
+    from tokenscope.runs.lens import Lenses
+    from tokenscope.runs.patch import Patched, Traced
+    from tokenscope.runs.replace import Replaced
 
 
 class Model(Engine):
@@ -83,6 +88,50 @@ class Model(Engine):
         from tokenscope.runs.explain import explain
 
         return explain(self, trace, at, **options)
+
+    def patch_map(self, clean: str | Trace, corrupt: str | Trace, **options: Any) -> Patched:
+        """Where the difference of two prompts is carried; see ``tokenscope.runs.patch``."""
+        from tokenscope.runs.patch import patch_map
+
+        return patch_map(self, clean, corrupt, **options)
+
+    def causal_trace(
+        self, prompt: str | Trace, subject: str | Sequence[int], **options: Any
+    ) -> Traced:
+        """What restores a blurred ``subject``; see ``tokenscope.runs.patch.causal_trace``."""
+        from tokenscope.runs.patch import causal_trace
+
+        return causal_trace(self, prompt, subject, **options)
+
+    def ablate_map(self, prompt: str | Trace, **options: Any) -> Replaced:
+        """Every head and MLP replaced, one at a time; see ``tokenscope.runs.replace``."""
+        from tokenscope.runs.replace import ablate_map
+
+        return ablate_map(self, prompt, **options)
+
+    def path_effects(self, prompt: str | Trace, **options: Any) -> Replaced:
+        """What heads tell one another directly; see ``tokenscope.runs.replace.path_effects``."""
+        from tokenscope.runs.replace import path_effects
+
+        return path_effects(self, prompt, **options)
+
+    def lens(self, text: str | Trace, **options: Any) -> Lenses:
+        """The lens at every layer and position; see ``tokenscope.runs.lens.lenses``."""
+        from tokenscope.runs.lens import lenses
+
+        return lenses(self, text, **options)
+
+    def fit_lens(self, text: str | Sequence[str], **options: Any) -> TunedLens:
+        """Fit and keep a tuned lens; see ``tokenscope.runs.lens.fit_lens``."""
+        from tokenscope.runs.lens import fit_lens
+
+        return fit_lens(self, text, **options)
+
+    def repeated_heads(self, **options: Any) -> Repeats:
+        """Induction, previous- and duplicate-token scores; see ``tokenscope.runs.heads``."""
+        from tokenscope.runs.heads import repeated
+
+        return repeated(self, **options)
 
     def close(self) -> None:
         """Give the model's memory back."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tokenscope.decode.engine import AttentionForm
+from tokenscope.decode.plan import AttentionForm, Speculate
 from tokenscope.decode.sampling import Sampler
 from tokenscope.errors import InputError
 from tokenscope.trace.edits import Edit
@@ -21,7 +21,8 @@ class Settings:
 
     ``alternatives``: how many candidates each position keeps. ``attention``: ``none``, ``top``
     (the heaviest entries of every row) or ``full`` (float16 rows). ``edits``: standing edits (ban,
-    bias ...) in force for every token that is decoded.
+    bias ...) in force for every token that is decoded. ``speculate``: ``auto`` lets what followed
+    an earlier repeat be checked in one pass (same tokens, fewer passes), ``none`` never.
     """
 
     max_new_tokens: int = 128
@@ -35,6 +36,7 @@ class Settings:
     alternatives: int = 10
     attention: AttentionForm = "top"
     edits: tuple[Edit, ...] = ()
+    speculate: Speculate = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", tuple(self.stop))
@@ -49,6 +51,8 @@ class Settings:
             raise InputError("stop", "must hold non-empty strings")
         if not all(isinstance(e, Edit) and e.standing for e in self.edits):
             raise InputError("edits", "must hold standing edits (Ban, Bias, ...)")
+        if self.speculate not in ("auto", "none"):
+            raise InputError("speculate", "must be auto or none")
         self.sampler()
 
     def sampler(self) -> Sampler:
@@ -63,7 +67,7 @@ class Settings:
         return {
             **self.sampler().to_json(), "max_new_tokens": self.max_new_tokens,
             "stop": list(self.stop), "alternatives": self.alternatives,
-            "attention": self.attention,
+            "attention": self.attention, "speculate": self.speculate,
         }  # fmt: skip
 
     @classmethod

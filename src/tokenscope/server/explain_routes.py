@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from tokenscope.errors import InputError
 from tokenscope.explain.definitions import DEFINITIONS
-from tokenscope.explain.heads import PATTERNS, STATISTICS
+from tokenscope.explain.heads import ALL_STATISTICS, PATTERNS
 from tokenscope.explain.methods import METHODS
 from tokenscope.explain.tables import TABLES
 from tokenscope.runs import heads
@@ -44,7 +44,7 @@ def explain_info(house: TheHouse) -> wire.ExplainInfo:
         ],
         methods=[wire.MethodInfo(name=n, cost=m.cost) for n, m in METHODS],
         tables=list(TABLES.names()),
-        statistics=list(STATISTICS),
+        statistics=list(ALL_STATISTICS),
         patterns=[*PATTERNS.names(), "edge"],
         layers=[
             wire.LayerInfo(
@@ -95,10 +95,10 @@ def heads_route(
         seen = heads.survey(house.model, trace, size)
     layers, per, cells = seen.pictures.shape[:3]
     return octets(
-        np.stack([seen.statistics[name] for name in STATISTICS]),
-        np.asarray([seen.counts[name] for name in STATISTICS], dtype=np.int32),
+        np.stack([seen.statistics[name] for name in ALL_STATISTICS]),
+        np.asarray([seen.counts[name] for name in ALL_STATISTICS], dtype=np.int32),
         seen.pictures,
-        heads_shape=f"{len(STATISTICS)},{layers},{per},{cells}", heads_cell=str(seen.cell),
+        heads_shape=f"{len(ALL_STATISTICS)},{layers},{per},{cells}", heads_cell=str(seen.cell),
         heads_layers=",".join(map(str, seen.layers)), memory_bytes=str(seen.estimate.total),
     )  # fmt: skip
 

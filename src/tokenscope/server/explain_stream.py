@@ -50,7 +50,7 @@ class ExplainWriter:
                 self._say(
                     wire.TableEvent(
                         type="table", name=name, rows=table.plain(),
-                        definitions=list(table.definitions), note=table.note,
+                        definitions=list(table.definitions), note=table.note, refused=table.refused,
                     )
                 )  # fmt: skip
             self._say(wire.ExplainEnd(type="end", finish="done"))

@@ -148,13 +148,14 @@ class AttributionEvent(Response):
 
 
 class TableEvent(Response):
-    """One table; ``definitions`` names what its numbers mean."""
+    """One table; ``definitions`` names what its numbers mean. ``refused``: no rows, see note."""
 
     type: Literal["table"]
     name: str
     rows: list[dict[str, Cell]]
     definitions: list[str]
     note: str
+    refused: bool
 
 
 class ExplainEnd(Response):

@@ -1538,7 +1538,7 @@ export interface components {
         };
         /**
          * TableEvent
-         * @description One table; ``definitions`` names what its numbers mean.
+         * @description One table; ``definitions`` names what its numbers mean. ``refused``: no rows, see note.
          */
         TableEvent: {
             /** Definitions */
@@ -1547,6 +1547,8 @@ export interface components {
             name: string;
             /** Note */
             note: string;
+            /** Refused */
+            refused: boolean;
             /** Rows */
             rows: {
                 [key: string]: string | number | (number | null)[] | string[] | null;

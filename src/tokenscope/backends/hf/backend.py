@@ -16,21 +16,28 @@ from tokenscope.backends.hf.cache import (
     growing_cache,
     plain_layers,
 )
-from tokenscope.backends.hf.compact import CompactStep
+from tokenscope.backends.hf.compact import MOST_TOKENS, CompactStep, LeanFeed
 from tokenscope.backends.hf.infill import InfillMarks, find_stops
 from tokenscope.backends.hf.vocabulary import Vocabulary
 from tokenscope.backends.protocol import Abilities, Extension, Feed, ForkKind, Full, ModelInfo
 from tokenscope.errors import AbilityError, CapacityError, InputError
 from tokenscope.trace.tokens import Tokens
 
+INNER_MEMORY = ("conv1d_state", "recurrent_states")
+
 
 @dataclass(slots=True)
 class CacheState:
-    """Ids seen so far and the model's cache of them."""
+    """Ids seen so far and the model's cache of them.
+
+    ``inner``: memory that a family keeps in its modules instead of the cache (RecurrentGemma);
+    it is put back before every feed, or two states would read each other's.
+    """
 
     ids: list[int]
     cache: Any
     plain: bool
+    inner: tuple[torch.Tensor | None, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -42,9 +49,8 @@ class CacheState:
         """Bytes of each block; a block that several states share has the same key in each."""
         out: dict[int, int] = {}
         for layer in self.cache.layers:
-            block = getattr(layer, "block", None)
-            if block is not None:
-                out[id(block)] = block.nbytes
+            if isinstance(layer, GrowingLayer):
+                out |= {id(block): block.nbytes for block, _ in layer.parts}
                 continue
             for name in ("keys", "values", "conv_states", "recurrent_states"):
                 tensor = getattr(layer, name, None)
@@ -72,6 +78,10 @@ class TransformersBackend:
     def __post_init__(self) -> None:
         self._plain = plain_layers(self.model.config)
         self._cache_argument = cache_argument(self.model)
+        self._inner = [
+            (module, name) for module in self.model.modules() for name in INNER_MEMORY
+            if hasattr(module, name)
+        ]  # fmt: skip
         kind: ForkKind = "crop" if self._plain is not None else "copy"
         self.abilities = replace(self.abilities, fork=kind)
         self._embeddings = int(self.model.get_input_embeddings().weight.shape[0])
@@ -150,7 +160,31 @@ class TransformersBackend:
         seen: set[int] = set()
         for feed in feeds:
             self._check(feed, seen)
-        return [self._extend(f) for f in feeds]
+        out: dict[int, Extension] = {}
+        lean = [n for n, f in enumerate(feeds) if self._lean(f)]
+        if lean:
+            out.update(zip(lean, self._extend_lean([feeds[n] for n in lean]), strict=True))
+        for n, feed in enumerate(feeds):
+            if n not in out:
+                out[n] = self._extend(feed)
+        return [out[n] for n in range(len(feeds))]
+
+    def _lean(self, feed: Feed) -> bool:
+        return self.compact is not None and feed.state.plain and len(feed.ids) <= MOST_TOKENS
+
+    def _extend_lean(self, feeds: Sequence[Feed]) -> list[Extension]:
+        """The tokens of all feeds through the weights together."""
+        assert self.compact is not None
+        asked = []
+        for f in feeds:
+            n = len(f.ids)
+            wanted = n if f.scores is None else min(f.scores, n)
+            asked.append(LeanFeed(f.ids, f.state.cache.layers, min(f.rows, n), wanted))
+        with torch.inference_mode():
+            found = self.compact(asked)
+        for f in feeds:
+            f.state.ids.extend(int(i) for i in f.ids)
+        return [Extension(Full(s) if s is not None else None, rows) for s, rows in found]
 
     def _check(self, feed: Feed, seen: set[int]) -> None:
         past, n = len(feed.state.ids), len(feed.ids)
@@ -184,10 +218,8 @@ class TransformersBackend:
             ]
             return _joined(parts)
         with torch.inference_mode():
-            if n == 1 and self.compact is not None and state.plain and past > 0:
-                logits, attention = self.compact(int(ids[0]), state.cache.layers, last > 0)
-                state.ids.append(int(ids[0]))
-                return Extension(Full(logits) if wanted else None, attention)
+            for i, (module, name) in enumerate(self._inner):
+                setattr(module, name, state.inner[i] if state.inner else None)
             tokens = torch.tensor([list(ids)], device=self.device)
             positions = torch.arange(past, past + n, device=self.device)[None]
             if self.info.kernel == recorder.KERNEL:
@@ -204,9 +236,21 @@ class TransformersBackend:
                 )  # fmt: skip
                 found = (getattr(out, "attentions", None) or ()) if last > 0 else ()
                 attention = [a[0, :, -last:].float() for a in found if a is not None]
+            state.inner = tuple(getattr(module, name) for module, name in self._inner)
+            attention = [_placed(rows, past + n) for rows in attention]
             state.ids.extend(int(i) for i in ids)
             scores = Full(out.logits[0, n - wanted :].float()) if wanted else None
             return Extension(scores, attention)
+
+    def back(self, state: CacheState, count: int) -> None:
+        """The state without its last ``count`` ids, in place."""
+        if not 0 <= count <= len(state.ids):
+            raise InputError("count", f"must lie in 0..{len(state.ids)}")
+        if not state.plain:
+            raise AbilityError("this model's memory cannot go back; only a kept state can fork")
+        for layer in state.cache.layers:
+            layer.back(count)
+        del state.ids[len(state.ids) - count :]
 
     def fork(self, state: CacheState, length: int) -> CacheState:
         """A state of its own over the first ``length`` ids; ``crop`` shares, ``copy`` copies."""
@@ -220,13 +264,20 @@ class TransformersBackend:
         if length != len(state.ids):
             raise AbilityError("this model's memory cannot go back; only a kept state can fork")
         try:
-            return CacheState(list(state.ids), copy.deepcopy(state.cache), False)
+            cache, inner = copy.deepcopy((state.cache, state.inner))
+            return CacheState(list(state.ids), cache, False, inner)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             raise AbilityError(f"this model's memory cannot be copied ({error})") from error
 
     def close(self) -> None:
         """Drop the weights; states that others hold keep only their own memory."""
         self.model = self.compact = None
+
+
+def _placed(rows: torch.Tensor, keys: int) -> torch.Tensor:
+    """Rows (H, n, kept) over all ``keys``: a memory that keeps a window holds the last of them."""
+    kept = rows.shape[-1]
+    return torch.nn.functional.pad(rows, (keys - kept, 0)) if kept < keys else rows
 
 
 def _joined(parts: list[Extension]) -> Extension:

@@ -1,8 +1,9 @@
 """Key-value memory that grows in place and is forked without copying what is shared.
 
-transformers' dynamic layer concatenates, so every step copies the whole cache. Here a layer owns
-a block with room to spare; a step writes one row. A fork shares the block and copies it only when
-somebody else has written past the fork's own end (copy on write).
+transformers' dynamic layer concatenates, so every step copies the whole cache. Here a layer is a
+short chain of blocks with room to spare, and a step writes one row into the last. A fork holds the
+same blocks; who appends where somebody else has written, or where somebody else still looks,
+starts a block of its own behind them. So a branch costs its own tail, not its prefix.
 """
 
 from __future__ import annotations
@@ -13,18 +14,36 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-MIN_ROOM = 256
+FIRST_ROOM = 64  # rows to spare in the first block; an eighth of its length if that is more
+TAIL_ROOM = 8  # the same in a branch's own tail, of which there may be hundreds
+MOST_PARTS = 4  # a longer chain costs more at every step than its shortest link
 
 
 class Block:
-    """A key and a value tensor (1, H, room, D) and how many rows anybody has written."""
+    """A key and a value tensor (1, H, room, D), in one piece where they have one shape.
 
-    __slots__ = ("filled", "keys", "values")
+    ``filled``: rows that anybody has written. ``held``: rows that more than one layer looks at;
+    below that line nothing is ever written again. ``both`` (2, H, room, D) is the one piece.
+    """
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, filled: int) -> None:
-        self.keys = keys
-        self.values = values
-        self.filled = filled
+    __slots__ = ("both", "filled", "held", "keys", "values")
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+        """``keys`` and ``values`` (1, H, n, D) tell shape, type and place."""
+        shapes = [(t.shape[0], t.shape[1], room, t.shape[3]) for t in (keys, values)]
+        self.both: torch.Tensor | None = None
+        if shapes[0] == shapes[1] and shapes[0][0] == 1:
+            self.both = keys.new_empty((2, *shapes[0][1:]))
+            self.keys, self.values = self.both[:1], self.both[1:]
+        else:
+            self.keys, self.values = keys.new_empty(shapes[0]), values.new_empty(shapes[1])
+        self.filled = 0
+        self.held = 0
+
+    @property
+    def room(self) -> int:
+        """How many rows fit."""
+        return int(self.keys.shape[2])
 
     @property
     def nbytes(self) -> int:
@@ -33,58 +52,108 @@ class Block:
 
 
 class GrowingLayer(DynamicLayer):
-    """A full-history cache layer. Sliding windows are left to the mask, so any fork is right."""
+    """A full-history cache layer. Sliding windows are left to the mask, so any fork is right.
+
+    ``parts``: blocks in order, and how many rows of each this layer looks at.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.block: Block | None = None
+        self.parts: list[tuple[Block, int]] = []
         self.length = 0
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append (1, H, n, D); give back views (1, H, length, D) of everything so far."""
-        n = self.length
-        end = n + key_states.shape[-2]
-        block = self.block
-        if block is None or block.filled != n or block.keys.shape[-2] < end:
-            block = self._grown(key_states, value_states, end)
-        block.keys[:, :, n:end] = key_states
-        block.values[:, :, n:end] = value_states
-        block.filled = self.length = end
-        self.keys = block.keys[:, :, :end]
-        self.values = block.values[:, :, :end]
-        return self.keys, self.values
+        """Append (1, H, n, D); give back (1, H, length, D) of everything so far.
 
-    def _grown(self, keys: torch.Tensor, values: torch.Tensor, end: int) -> Block:
-        room = max(MIN_ROOM, end + max(MIN_ROOM, end // 2))
-        fresh = []
-        for like, old in ((keys, "keys"), (values, "values")):
-            shape = (like.shape[0], like.shape[1], room, like.shape[3])
-            tensor = torch.empty(shape, dtype=like.dtype, device=like.device)
-            if self.block is not None and self.length:
-                tensor[:, :, : self.length] = getattr(self.block, old)[:, :, : self.length]
-            fresh.append(tensor)
+        Of one block these are views, of a chain a copy that lives as long as the caller keeps it.
+        """
+        self.append(key_states, value_states)
+        views = self.views()
+        if len(views) == 1:
+            return views[0]
+        return torch.cat([k for k, _ in views], dim=2), torch.cat([v for _, v in views], dim=2)
+
+    def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Write (1, H, n, D) behind everything so far."""
+        block, start, end = self.claim(keys, values, keys.shape[2])
+        block.keys[:, :, start:end] = keys
+        block.values[:, :, start:end] = values
+
+    def claim(self, keys: torch.Tensor, values: torch.Tensor, count: int) -> tuple[Block, int, int]:
+        """Room for ``count`` more rows: the block, where to write, and its end.
+
+        ``keys`` and ``values`` (1, H, n, D) tell the shape. The caller writes at once.
+        """
+        block, used = self.parts[-1] if self.parts else (None, 0)
+        if block is None or block.filled != used or block.room < used + count:
+            block, used = self._fresh(keys, values, count)
+        block.filled = end = used + count
+        self.parts[-1] = (block, end)
+        self.length += count
+        return block, used, end
+
+    def views(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values (1, H, rows, D) of each part."""
+        return [(b.keys[:, :, :used], b.values[:, :, :used]) for b, used in self.parts]
+
+    def _fresh(self, keys: torch.Tensor, values: torch.Tensor, count: int) -> tuple[Block, int]:
+        """A last part with room for more: the old one, moved, if it is nobody else's; else new."""
+        block, used = self.parts[-1] if self.parts else (None, 0)
+        move = block is not None and (
+            (block.filled == used and block.held == 0) or len(self.parts) == MOST_PARTS
+        )
+        kept = used if move else 0
+        tail = len(self.parts) - move > 0
+        end = kept + count
+        made = Block(keys, values, end + max(TAIL_ROOM if tail else FIRST_ROOM, end // 8))
+        if block is not None and kept:
+            made.keys[:, :, :kept] = block.keys[:, :, :kept]
+            made.values[:, :, :kept] = block.values[:, :, :kept]
+            made.filled = kept
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
-        self.block = Block(fresh[0], fresh[1], self.length)
-        return self.block
+        if move:
+            self.parts.pop()
+        self.parts.append((made, kept))
+        return made, kept
 
     def get_seq_length(self) -> int:
         """How many tokens this layer has seen."""
         return self.length
 
     def forked(self, length: int) -> GrowingLayer:
-        """A layer of its own that has seen the first ``length`` tokens; shares the block."""
+        """A layer of its own that has seen the first ``length`` tokens; shares the blocks."""
         other = GrowingLayer()
-        other.length = min(length, self.length)
-        other.block = self.block
-        if self.block is not None:
+        other.parts = self._first(length)
+        other.length = sum(used for _, used in other.parts)
+        for block, used in other.parts:
+            block.held = max(block.held, used)
+        if other.parts:
             other.is_initialized = True
             other.dtype, other.device = self.dtype, self.device
-            other.keys = self.block.keys[:, :, : other.length]
-            other.values = self.block.values[:, :, : other.length]
         return other
+
+    def back(self, count: int) -> None:
+        """Forget the last ``count`` tokens, in place; what others look at stays untouched."""
+        before = self.parts[-1] if self.parts else None
+        self.parts = self._first(self.length - count)
+        self.length -= count
+        if before is not None and self.parts and self.parts[-1][0] is before[0]:
+            block, used = self.parts[-1]
+            if block.filled == before[1]:  # nobody has written behind what is forgotten
+                block.filled = max(used, block.held)
+
+    def _first(self, length: int) -> list[tuple[Block, int]]:
+        out: list[tuple[Block, int]] = []
+        left = length
+        for block, used in self.parts:
+            if left <= 0:
+                break
+            out.append((block, min(used, left)))
+            left -= used
+        return out
 
 
 def plain_layers(config: Any) -> int | None:

@@ -1,8 +1,8 @@
 """At load: does the recorder give what the family's own eager attention gives?
 
 Some families lack the attention interface or have scores of their own; there a registered kernel
-would be silently wrong. So eight tokens go through both, as a prefill and as steps, and on any
-difference the eager kernel is used and said so.
+would be silently wrong. So eight tokens (more, to pass a short sliding window) go through both, as
+a prefill and as steps, and on any difference the eager kernel is used and said so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tokenscope.backends.hf.cache import (
     growing_cache,
     plain_layers,
 )
-from tokenscope.backends.hf.compact import CompactStep, compact_step
+from tokenscope.backends.hf.compact import CompactStep, LeanFeed, compact_step
 from tokenscope.errors import AbilityError
 
 TOKENS = 8
@@ -29,6 +29,7 @@ SPLIT = 5
 LIMIT = 1e-4  # float32: two kernels of one formula differ by about 1e-6
 LIMIT_16 = 2e-2  # 16 bits: about eight roundings of bfloat16
 SLACK = 3.0  # a 16-bit kernel may be this many times as far from float32 as the family's own
+WINDOW = 64  # sliding windows up to this long are probed beyond their end
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def probe(model: Any) -> Probe:
     """
     vocab = int(model.get_input_embeddings().weight.shape[0])
     first = next(iter(model.parameters()))
-    ids = (torch.arange(TOKENS, device=first.device) * 37 + 11)[None] % vocab
+    ids = (torch.arange(_length(model.config), device=first.device) * 37 + 11)[None] % vocab
     with torch.inference_mode():
         try:
             model.set_attn_implementation("eager")
@@ -91,6 +92,14 @@ def probe(model: Any) -> Probe:
         raise AbilityError(f"its cached steps differ from its full forward by {worst:.1e}")
     note = f"eager attention is used: the recorder does not fit this family ({cause})"
     return Probe("eager", tuple(range(len(reference))), (note,) if reference else ())
+
+
+def _length(config: Any) -> int:
+    """How many tokens to probe with: past the end of the smallest short sliding window."""
+    config = config.get_text_config(decoder=True)
+    names = ("sliding_window", "attention_window_size")
+    found = [w for n in names if isinstance(w := getattr(config, n, None), int) and 0 < w <= WINDOW]
+    return max(TOKENS, min(found, default=0) + 3)
 
 
 def _eager(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -167,7 +176,7 @@ def _difference(
         cache = DynamicCache(config=model.config)
     worst = 0.0
     layers: tuple[int, ...] = ()
-    spans = [(0, SPLIT), *((i, i + 1) for i in range(SPLIT, TOKENS))]
+    spans = [(0, SPLIT), *((i, i + 1) for i in range(SPLIT, ids.shape[1]))]
     scale = float(logits.abs().max().clamp(min=1.0))
     for start, end in spans:
         positions = torch.arange(start, end, device=ids.device)[None]
@@ -181,12 +190,12 @@ def _difference(
         got = out.logits[0].float()
         worst = _larger(worst, (got - logits[start:end]).abs().max() / scale)
         for rows, want in zip([sink.rows[i] for i in layers], reference, strict=True):
-            keys = rows.shape[-1]
-            worst = _larger(worst, (rows - want[:, start:end, :keys]).abs().max())
+            kept = end - rows.shape[-1]  # a memory that keeps a window has dropped the keys before
+            worst = _larger(worst, (rows - want[:, start:end, kept:end]).abs().max())
     return worst, layers
 
 
-def _larger(worst: float, found: torch.Tensor) -> float:
+def _larger(worst: float, found: torch.Tensor | float) -> float:
     """The larger one; NaN counts as infinite (``max`` would drop it)."""
     value = float(found)
     return max(worst, value) if value == value else float("inf")
@@ -199,17 +208,44 @@ def _compact_difference(
     logits: torch.Tensor,
     reference: list[torch.Tensor],
 ) -> float:
-    """The same for the lean step, fed one token at a time; inf where it cannot run."""
-    cache = [GrowingLayer() for _ in range(plain_layers(model.config) or 0)]
+    """The same for the lean step; inf where it cannot run.
+
+    One state is fed token by token and another, a fork, three at a time beside it; then a fork of
+    each takes one token in one go: so one token, several, many states and chains are all seen.
+    """
+    tokens = ids[0].tolist()
+    count = plain_layers(model.config) or 0
     scale = float(logits.abs().max().clamp(min=1.0))
     worst = 0.0
+
+    def compare(at: int, got: torch.Tensor | None, rows: list[torch.Tensor]) -> float:
+        assert got is not None
+        n = len(got)
+        gap = _larger(0.0, (got - logits[at : at + n]).abs().max() / scale)
+        for row, want in zip(rows, reference, strict=True):
+            gap = _larger(gap, (row - want[:, at : at + n, : at + n]).abs().max())
+        return gap
+
     try:
         with torch.inference_mode():
-            for t, token in enumerate(ids[0].tolist()):
-                got, rows = compact(token, cache, True)
-                worst = _larger(worst, (got[0] - logits[t]).abs().max() / scale)
-                for row, want in zip(rows, reference, strict=True):
-                    worst = _larger(worst, (row[:, 0] - want[:, t, : t + 1]).abs().max())
+            one = [GrowingLayer() for _ in range(count)]
+            other = [GrowingLayer() for _ in range(count)]
+            compact([LeanFeed(tokens[:4], other, 0, 0)])
+            other = [layer.forked(2) for layer in other]
+            for t, token in enumerate(tokens):
+                at = 2 + 3 * t
+                feeds = [LeanFeed([token], one, 1, 1)]
+                if at + 3 <= len(tokens):
+                    feeds.append(LeanFeed(tokens[at : at + 3], other, 3, 3))
+                for start, (got, rows) in zip((t, at), compact(feeds), strict=False):
+                    worst = _larger(worst, compare(start, got, rows))
+            ends = (4, 6)
+            pair = [[x.forked(n) for x in c] for n, c in zip(ends, (one, other), strict=True)]
+            found = compact(
+                [LeanFeed([tokens[n]], c, 1, 1) for n, c in zip(ends, pair, strict=True)]
+            )
+            for start, (got, rows) in zip(ends, found, strict=True):
+                worst = _larger(worst, compare(start, got, rows))
     except (RuntimeError, ValueError, AttributeError, TypeError):
         return float("inf")
     return worst

@@ -1,0 +1,284 @@
+"""Decoding as a state machine that touches no model: it asks, is answered, and hands out Steps.
+
+``Machine.events()`` is a generator. It yields a request and is sent the answer:
+
+==========  ==================================================  ======================
+Take        a memory that has read at most so many of the ids   the state
+Feed        read these ids (``backends.protocol.Feed``)         Answer; None: cancelled
+Weigh       reduce these scores for the tokens that came        Measured
+Keep        keep a copy of the memory as it is now              None
+Back        forget the last tokens of the last Feed             None
+Step, str   a result, and at last why it ended                  None
+==========  ==================================================  ======================
+
+Whoever drives it decides when, on which thread and together with whom (``decode.scheduler``).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tokenscope.backends.protocol import (
+    Abilities,
+    Extension,
+    Feed,
+    Full,
+    ModelInfo,
+    Scores,
+    Top,
+    Vocabulary,
+)
+from tokenscope.decode.lookup import Cost, Speculation
+from tokenscope.decode.observe import Observer
+from tokenscope.decode.pace import Pace
+from tokenscope.decode.plan import Plan
+from tokenscope.decode.sampling import pick
+from tokenscope.decode.step import Step
+from tokenscope.trace.record import Finish
+
+ROW_BYTES = 64 << 20  # attention rows of one chunk
+LOGIT_BYTES = 256 << 20  # scores of one chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A memory that has read at most ``limit`` of ``ids``, for the machine's own."""
+
+    ids: Any
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep a copy of ``state``: this kind of memory cannot go back, and branches start here."""
+
+    state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """Take the last ``count`` ids of the last Feed out of ``state`` again."""
+
+    state: Any
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weigh:
+    """All columns, and ``k`` alternatives, of the tokens ``ids`` that ``scores`` predicted."""
+
+    scores: Scores
+    ids: Sequence[int]
+    k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a Feed gave, and the wall time of the pass in ms."""
+
+    out: Extension
+    ms: float
+
+
+Event = Take | Keep | Back | Weigh | Feed | Step | Finish
+Events = Generator[Event, Any, None]
+
+
+class Machine:
+    """One run. ``state`` is its memory, once it has one; ``crowded()``: others decode beside it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        info: ModelInfo,
+        abilities: Abilities,
+        vocabulary: Vocabulary,
+        pace: Pace,
+        cost: Cost,
+        cancelled: Callable[[], bool],
+        crowded: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.plan = plan
+        self.info = info
+        self.copies = abilities.fork == "copy"
+        self.observer = Observer(plan, info, abilities.scores, vocabulary)
+        self.pace = pace
+        self.cancelled = cancelled
+        self.crowded = crowded
+        self.state: Any = None
+        self.ids: list[int] = plan.given.ids.tolist()
+        self.speculation: Speculation | None = None
+        if plan.speculate == "auto" and abilities.fork == "crop":
+            self.speculation = Speculation(self.ids, cost)
+        self._cost = cost
+        self._tail = bytearray()
+
+    def events(self) -> Events:
+        """The run, from the first request to the reason for its end."""
+        plan = self.plan
+        # the last token before the first new one is fed in any case: its scores are needed
+        self.state = yield Take(plan.given.ids, max(plan.have, 1) - 1)
+        if plan.have == 0 and len(plan.given):
+            yield self.observer.blank()
+        if plan.known is not None:
+            yield self.observer.known(plan.known)
+        last = yield from self._prefill()
+        if last is None:
+            yield "cancelled"
+            return
+        if plan.max_new_tokens == 0:
+            yield "scored"
+            return
+        yield from self._decode(last)
+
+    def _prefill(self) -> Generator[Event, Any, Answer | None]:
+        """Feed the given tokens in chunks; a chunk's scores are those of the tokens after it."""
+        plan, total = self.plan, len(self.ids)
+        position = len(self.state.ids)
+        answer: Answer | None = None
+        while position < total:
+            if self.cancelled():
+                return None
+            end = min(total, position + self._chunk(position))
+            if self.copies and position < total - 1:
+                end = min(end, total - 1)
+            elif self.copies and position == total - 1 > 0:
+                yield Keep(self.state)
+            start, upto = max(position + 1, plan.have), min(end + 1, total)
+            # after the last token stands the first one to be decoded
+            last = end == total and (plan.max_new_tokens > 0 or upto > start)
+            wanted = max(upto - start, 0) + last
+            # token t has its row in the query at t-1: wanted from max(record_from, position+1) on
+            rows = max(0, end - max(position, plan.record_from - 1))
+            answer = yield Feed(
+                self.state, self.ids[position:end], rows, wanted, plan.applied.changes
+            )
+            if answer is None:
+                return None
+            self.pace.saw(end - position, answer.ms)
+            if upto > start:
+                scores = answer.out.scores
+                assert scores is not None
+                begin = time.perf_counter()
+                ids = self.ids[start:upto]
+                found = yield Weigh(scores.cut(0, upto - start), ids, plan.alternatives)
+                spent = answer.ms + (time.perf_counter() - begin) * 1e3
+                yield self.observer.step(
+                    start, plan.given.slice(start, upto), found, ms=spent / (end - position),
+                    rows=answer.out.attention, fed=end, progress=(upto, total),
+                )  # fmt: skip
+            position = end
+        return answer
+
+    def _chunk(self, position: int) -> int:
+        """How many of the given tokens to feed next: by the pace, and by what rows would take."""
+        size = min(self.pace.chunk(), max(16, LOGIT_BYTES // (4 * (self.info.vocab or 1))))
+        first = self.plan.record_from - 1
+        if self.plan.attention != "none" and position + size > first:
+            per = 4 * len(self.info.attention_layers) * max(self.info.heads or 1, 1) * len(self.ids)
+            size = min(size, max(first - position, 0) + max(1, ROW_BYTES // max(per, 1)))
+        return max(1, size)
+
+    def _decode(self, answer: Answer) -> Events:
+        """Draw what the last pass allows, hand it out, feed it; a pass may allow several."""
+        plan, end = self.plan, len(self.ids) + self.plan.max_new_tokens
+        scores = answer.out.scores
+        assert scores is not None
+        scores = scores.cut(len(scores) - 1, len(scores))
+        draft: list[int] = []
+        while True:
+            begin = time.perf_counter()
+            fed = len(self.ids) + len(draft)
+            start = len(self.ids)
+            ids, sampled, finish = self._draw(scores, draft)
+            found = yield Weigh(scores.cut(0, len(ids)), ids, plan.alternatives)
+            tokens = self.observer.tokens(ids)
+            ms = (answer.ms + (time.perf_counter() - begin) * 1e3) / len(ids)
+            step = self.observer.step(
+                start, tokens, found, ms=ms, rows=answer.out.attention, fed=fed, sampled=sampled,
+            )  # fmt: skip
+            if fed > start + len(ids) - 1:
+                yield Back(self.state, fed - (start + len(ids) - 1))
+            yield step
+            if finish is None and len(self.ids) >= end:
+                finish = "length"
+            if finish is not None:
+                yield finish
+                return
+            draft = self._propose(end)
+            rows = 1 + len(draft) if plan.attention != "none" else 0
+            reply = yield Feed(
+                self.state, [self.ids[-1], *draft], rows, 1 + len(draft), plan.applied.changes
+            )
+            if reply is None:
+                yield "cancelled"
+                return
+            answer = reply
+            if not self.crowded():
+                self._cost.saw(1 + len(draft), answer.ms)
+            scores = answer.out.scores
+            assert scores is not None
+
+    def _propose(self, end: int) -> list[int]:
+        if self.speculation is None or self.crowded():
+            return []
+        # the token that is sure is fed with the proposal; one more is drawn after it
+        return self.speculation.propose(end - len(self.ids) - 1)
+
+    def _draw(
+        self, scores: Scores, draft: Sequence[int]
+    ) -> tuple[list[int], list[float], Finish | None]:
+        """Tokens from consecutive scores, as far as the draft agrees with what was drawn."""
+        plan = self.plan
+        ids: list[int] = []
+        sampled: list[float] = []
+        finish: Finish | None = None
+        for n in range(len(draft) + 1):
+            position = len(self.ids)
+            token, logq = pick(
+                plan.sampler, logits_of(scores, n), self.ids, position, plan.applied.processors
+            )
+            ids.append(token)
+            sampled.append(logq)
+            self.ids.append(token)
+            if self.speculation is not None:
+                self.speculation.add(token)
+            finish = self._stops(token)
+            if finish is not None or n == len(draft) or token != draft[n]:
+                break
+        if draft and self.speculation is not None:
+            self.speculation.saw(len(draft), len(ids) - 1)
+        return ids, sampled, finish
+
+    def _stops(self, token: int) -> Finish | None:
+        if token in self.plan.stop_ids:
+            return "eos"
+        if not self.plan.stop:
+            return None
+        self._tail += self.observer.tokens([token]).data
+        if any(s in self._tail for s in self.plan.stop):
+            return "stop"
+        longest = max(len(s) for s in self.plan.stop)
+        del self._tail[: max(0, len(self._tail) - longest + 1)]
+        return None
+
+
+def logits_of(scores: Scores, n: int) -> torch.Tensor:
+    """float32 (V,) logits of row ``n``; of a Top: its logprobs at their ids, -inf elsewhere."""
+    if isinstance(scores, Full):
+        return torch.as_tensor(scores.logits[n])
+    return _dense(scores, n)
+
+
+def _dense(top: Top, n: int) -> torch.Tensor:
+    ids = torch.as_tensor(top.ids[n]).to(torch.int64)
+    held = ids >= 0
+    logits = torch.full((int(ids.max()) + 1,), -math.inf)
+    logits[ids[held]] = torch.as_tensor(top.logprobs[n]).to(torch.float32)[held]
+    return logits

@@ -1,0 +1,141 @@
+"""What was measured, as Steps: columns, alternatives and attention rows of consecutive tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tokenscope.backends.protocol import ModelInfo, ScoreKind, Vocabulary
+from tokenscope.decode.plan import Plan
+from tokenscope.decode.step import Step
+from tokenscope.errors import ModelError
+from tokenscope.metrics.attention import reduce_rows
+from tokenscope.metrics.measure import Measured, metric_names
+from tokenscope.metrics.series import RunningPerplexity
+from tokenscope.trace.alternatives import Alternatives
+from tokenscope.trace.attention import Attention
+from tokenscope.trace.columns import F32
+from tokenscope.trace.tokens import Tokens
+
+
+class Observer:
+    """Makes the Steps of one run."""
+
+    def __init__(
+        self, plan: Plan, info: ModelInfo, kind: ScoreKind, vocabulary: Vocabulary
+    ) -> None:
+        self._plan = plan
+        self._info = info
+        self._kind = kind
+        self._vocabulary = vocabulary
+        self._pieces: dict[int, bytes] = {}  # one table for all steps of the run: it only grows
+        self._labels: dict[int, str] = {}
+        self._perplexity = RunningPerplexity()
+        shared = plan.shared
+        if shared is not None and "surprisal" in shared.columns:
+            begin = 0 if plan.running else plan.n_prompt
+            self._perplexity.add(shared.column("surprisal")[begin:])
+
+    def tokens(self, ids: Sequence[int]) -> Tokens:
+        """Decoded ids with their bytes and labels."""
+        words = self._vocabulary
+        labels = {n: s for n, s in enumerate(map(words.label, ids)) if s is not None}
+        return Tokens.of(ids, [words.piece(i) for i in ids], labels)
+
+    def blank(self) -> Step:
+        """Token 0: nothing comes before it, so nothing is defined on it."""
+        plan = self._plan
+        nan = np.full(1, np.nan, dtype=np.float32)
+        columns = dict.fromkeys([*metric_names(self._kind), "perplexity", "time_ms"], nan)
+        if plan.changes:
+            columns["logprob_sampled"] = nan
+        k = min(plan.alternatives, self._info.vocab or plan.alternatives)
+        alternatives = None
+        if k:
+            alternatives = Alternatives(
+                np.full((1, k), -1, dtype=np.int32), np.full((1, k), np.nan, dtype=np.float32)
+            )
+        total = len(plan.given)
+        return Step(0, plan.given.slice(0, 1), columns, alternatives, None, True, (1, total))
+
+    def known(self, step: Step) -> Step:
+        """A step measured elsewhere, with this run's running perplexity."""
+        running = self._running(step.start, step.columns["surprisal"])
+        return replace(step, columns={**step.columns, "perplexity": running})
+
+    def step(
+        self,
+        start: int,
+        tokens: Tokens,
+        found: Measured,
+        *,
+        ms: float,
+        rows: Sequence[Any] = (),
+        fed: int = 0,
+        sampled: Sequence[float] = (),
+        progress: tuple[int, int] | None = None,
+    ) -> Step:
+        """The tokens from ``start`` on. ``rows`` end at the query ``fed - 1``; ``ms``: of each.
+
+        ``sampled``: their ln q (NaN for given tokens). ``progress`` marks given tokens. Raises
+        ModelError where the scores are no numbers.
+        """
+        n = len(tokens)
+        values: dict[str, F32] = dict(found.columns)
+        bad = np.nonzero(np.isnan(values["logprob"]))[0]
+        if self._kind == "full" and len(bad):
+            raise ModelError(
+                self._info.path or self._info.name,
+                f"its scores for token {start + int(bad[0])} are not numbers (NaN or infinite); "
+                "the weights are damaged, or the dtype is too narrow for them",
+            )
+        values["perplexity"] = self._running(start, values["surprisal"])
+        values["time_ms"] = np.full(n, ms, dtype=np.float32)
+        if self._plan.changes:
+            values["logprob_sampled"] = np.asarray(
+                sampled if len(sampled) else np.full(n, np.nan), dtype=np.float32
+            )
+        quality = {name: q for name, q in found.quality.items() if q != "exact"}
+        if "surprisal" in quality:
+            quality["perplexity"] = quality["surprisal"]
+        return Step(
+            start, tokens, values, self._alternatives(found), self._attention(rows, start, n, fed),
+            progress is not None, progress, quality,
+        )  # fmt: skip
+
+    def _alternatives(self, found: Measured) -> Alternatives | None:
+        if not self._plan.alternatives:
+            return None
+        words = self._vocabulary
+        for i in set(found.ids.ravel().tolist()) - self._pieces.keys() - {-1}:
+            self._pieces[i] = words.piece(i)
+            label = words.label(i)
+            if label is not None:
+                self._labels[i] = label
+        return Alternatives(found.ids, found.logprobs, self._pieces, self._labels)
+
+    def _attention(self, rows: Sequence[Any], start: int, n: int, fed: int) -> Attention | None:
+        """The rows of tokens ``start..start+n-1`` that are to be recorded.
+
+        The row of the query at ``fed - 1`` belongs to token ``fed``; when that token is still to
+        be drawn, its row is recorded with it.
+        """
+        if not len(rows) or self._plan.attention == "none":
+            return None
+        first_held = fed - int(rows[0].shape[1]) + 1
+        lo = max(start, self._plan.record_from, first_held)
+        hi = min(start + n, fed + 1)
+        if lo >= hi:
+            return None
+        a, b = lo - first_held, hi - first_held
+        part = [r[:, a:b, : hi - 1] for r in rows]
+        return reduce_rows(part, self._info.attention_layers, lo, self._plan.attention)
+
+    def _running(self, start: int, surprisal: F32) -> F32:
+        begin = 0 if self._plan.running else self._plan.n_prompt
+        outside = min(max(begin - start, 0), len(surprisal))
+        blank = np.full(outside, np.nan, dtype=np.float32)
+        return np.concatenate([blank, self._perplexity.add(surprisal[outside:])])

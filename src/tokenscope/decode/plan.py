@@ -1,0 +1,65 @@
+"""What to decode, made ready: the input of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tokenscope.decode.appliers import NONE, Applied
+from tokenscope.decode.sampling import Sampler
+from tokenscope.decode.step import Step
+from tokenscope.trace.record import Trace
+from tokenscope.trace.tokens import Tokens
+
+AttentionForm = Literal["none", "top", "full"]
+Speculate = Literal["auto", "none"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What to decode.
+
+    ``given``: all tokens that stand before the first decoded one. ``shared``: the start of them
+    that is measured already. ``n_prompt``: index of the first token that counts as generated
+    (tokens that were forced into a branch count). ``running``: whether running perplexity covers
+    given tokens too (scoring). ``known``: the token right after ``shared``, measured already: a
+    branch by an alternative needs no second look at the distribution that offered it.
+    ``applied``: standing edits, made ready. ``speculate``: see ``decode.lookup``.
+    """
+
+    given: Tokens
+    n_prompt: int
+    max_new_tokens: int
+    sampler: Sampler
+    stop_ids: frozenset[int]
+    stop: tuple[bytes, ...] = ()
+    alternatives: int = 10
+    attention: AttentionForm = "top"
+    shared: Trace | None = None
+    running: bool = False
+    known: Step | None = None
+    applied: Applied = NONE
+    speculate: Speculate = "none"
+
+    @property
+    def changes(self) -> bool:
+        """Whether tokens are drawn from another distribution than the model's own."""
+        return self.sampler.changes or bool(self.applied.processors)
+
+    @property
+    def have(self) -> int:
+        """How many tokens are measured before anything is fed."""
+        return (len(self.shared) if self.shared is not None else 0) + (self.known is not None)
+
+    @property
+    def record_from(self) -> int:
+        """The first token whose attention row is to be recorded."""
+        if self.attention == "none":
+            return 1 << 62
+        held = self.shared.attention if self.shared is not None else None
+        if (
+            self.shared is not None and held is not None and held.form == self.attention
+            and held.first + held.count == len(self.shared)
+        ):  # fmt: skip
+            return self.have
+        return max(self.n_prompt, 1, self.have)

@@ -1,0 +1,100 @@
+"""What interventions are asked about: a text or a trace, the token at its end, A and B."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from tokenscope.backends.hf.internals import Internals
+from tokenscope.decode.engine import Engine
+from tokenscope.errors import InputError
+from tokenscope.explain.definitions import DEFINITIONS
+from tokenscope.explain.target import Asked
+from tokenscope.runs.explain import asked_of, internals_of
+from tokenscope.runs.generate import score
+from tokenscope.trace.record import Trace
+
+# characters of one piece when a long text becomes ids; a context holds at least this
+PIECE = 2000
+
+
+def trace_of(engine: Engine, given: str | Trace, field: str = "prompt") -> Trace:
+    """A trace as it is, a text as the trace that scoring makes. Raises InputError."""
+    if isinstance(given, Trace):
+        if len(given) == 0:
+            raise InputError(field, "is empty")
+        if given.origin.model_digest not in ("", engine.info.model_digest):
+            raise InputError(field, "was made by another model")
+        return given
+    if not isinstance(given, str) or not given:
+        raise InputError(field, "must be a text that is not empty, or a trace")
+    return score(engine, given, alternatives=1).result()
+
+
+def shown(engine: Engine, token: int) -> str:
+    """An id as text; a special one by its label."""
+    label = engine.vocabulary.label(token)
+    return label or engine.vocabulary.piece(token).decode("utf-8", "replace")
+
+
+def favourite(internals: Internals, ids: Sequence[int]) -> int:
+    """The id that the model finds likeliest after ``ids``."""
+    with torch.no_grad():
+        return int(internals.logits(internals.embed(ids))[0].argmax())
+
+
+def runner_up(internals: Internals, ids: Sequence[int], but: int) -> int:
+    """The likeliest id after ``ids`` other than ``but``."""
+    with torch.no_grad():
+        logits = internals.logits(internals.embed(ids))[0].clone()
+    logits[but] = -torch.inf
+    return int(logits.argmax())
+
+
+def asked_at(
+    engine: Engine, trace: Trace, at: int | None, token: str | int | None,
+    contrast: str | int | None,
+) -> Asked:  # fmt: skip
+    """The target; ``at`` None is the token after the last one, where the model's favourite is A."""
+    place = len(trace) if at is None else at
+    if token is None and place == len(trace):
+        token = favourite(internals_of(engine), trace.ids.tolist())
+    return asked_of(engine, trace, place, contrast, token)
+
+
+def start_ids(engine: Engine) -> list[int]:
+    """What the model expects before any plain text."""
+    with_start = engine.vocabulary.encode("a").ids.tolist()
+    plain = engine.vocabulary.encode("a", bos=False).ids.tolist()
+    return [int(i) for i in with_start[: len(with_start) - len(plain)]]
+
+
+def ids_of(engine: Engine, text: str) -> list[int]:
+    """A text of any length as ids without a start token, piece by piece at line ends."""
+    made: list[int] = []
+    piece = ""
+    for line in [*text.splitlines(keepends=True), ""]:
+        if piece and (not line or len(piece) + len(line) > PIECE):
+            made += engine.vocabulary.encode(piece, bos=False).ids.tolist()
+            piece = ""
+        piece += line
+    return made
+
+
+def texts_of(engine: Engine, texts: Sequence[str], limit: int) -> list[list[int]]:
+    """Reference texts as ids, each with the model's start and cut to ``limit`` tokens."""
+    if isinstance(texts, str) or not texts or any(not isinstance(t, str) for t in texts):
+        raise InputError("reference", "must be a list of texts")
+    start = start_ids(engine)
+    return [[*start, *ids_of(engine, t)][:limit] for t in texts]
+
+
+def meanings(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The definitions of numbers, as JSON takes them."""
+    found = [(n, DEFINITIONS.get(n)) for n in dict.fromkeys(names)]
+    return {
+        n: {"title": d.title, "unit": d.unit, "formula": d.formula, "source": d.source,
+            "limits": d.limits}
+        for n, d in found
+    }  # fmt: skip
