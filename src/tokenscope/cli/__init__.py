@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from tokenscope.cli import backup, bench, decode, doctor, explain, models, serve, structure
+from tokenscope.cli import backup, bench, decode, doctor, explain, models, replay, serve, structure
 from tokenscope.cli.output import fail
 from tokenscope.errors import TokenScopeError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )  # fmt: skip
 for command in (
     serve.serve, decode.generate, decode.score, models.models, explain.explain, structure.structure,
+    replay.replay,
     bench.bench, doctor.doctor, backup.backup, backup.restore, backup.purge,
 ):  # fmt: skip
     app.command()(command)
