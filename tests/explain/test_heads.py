@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.explain.conftest import IDS
-from tokenscope.backends.hf import attention_probe
+from tokenscope.backends.hf import attention_kernel
 from tokenscope.backends.hf.internals import Internals
 from tokenscope.errors import CapacityError, InputError, UnknownName
 from tokenscope.explain.attention import layout, rollout, window
@@ -27,7 +27,7 @@ def eager(model: Any, ids: list[int]) -> np.ndarray[Any, Any]:
 @pytest.fixture(params=[1 << 25, 700], ids=["whole", "blocks"])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once in one block, once in blocks of a row or two."""
-    monkeypatch.setattr(attention_probe, "BLOCK_BYTES", request.param)
+    monkeypatch.setattr(attention_kernel, "BLOCK_BYTES", request.param)
 
 
 @pytest.mark.usefixtures("blocks")

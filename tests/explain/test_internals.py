@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.explain.conftest import IDS
-from tokenscope.backends.hf.attention_probe import Edge
+from tokenscope.backends.hf.attention_kernel import Edge
 from tokenscope.backends.hf.internals import HeadPatch, Internals, MlpPatch
 from tokenscope.errors import AbilityError, InputError
 

@@ -74,6 +74,8 @@ def window(
     check(internals, len(ids), lambda n: min(q1 - q0, n) * min(k1 - k0, n) * 4, limit)
     out = np.zeros((q1 - q0, k1 - k0), dtype=np.float32)
     part = internals.anatomy.layers[layer]
+    if weighting == "norm" and internals.eager:
+        raise AbilityError("this family's own attention shows its weights, not its values")
     norms: list[Tensor] = []
 
     def watch(_layer: int, first: int, weights: Tensor, values: Tensor) -> None:

@@ -24,12 +24,16 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of plain values; ``definitions`` names what the numbers mean."""
+    """Rows of plain values; ``definitions`` names what the numbers mean.
+
+    ``refused``: there are no rows, and ``note`` says why.
+    """
 
     name: str
     rows: tuple[Row, ...]
     definitions: tuple[str, ...] = ()
     note: str = ""
+    refused: bool = False
 
     def plain(self) -> list[dict[str, Any]]:
         """The rows as JSON takes them: no NaN, no numpy."""
@@ -116,7 +120,10 @@ class Explanation:
                 for r in self.reasons
             ],
             "tables": {
-                t.name: {"rows": t.plain(), "note": t.note, "definitions": list(t.definitions)}
+                t.name: {
+                    "rows": t.plain(), "note": t.note, "refused": t.refused,
+                    "definitions": list(t.definitions),
+                }
                 for t in self.tables.values()
             },
             "definitions": {

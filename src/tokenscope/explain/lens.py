@@ -13,10 +13,18 @@ from torch import Tensor
 
 from tokenscope.backends.hf.anatomy import FrozenNorm, freeze_norm
 from tokenscope.backends.hf.internals import Captured
+from tokenscope.errors import AbilityError
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.target import Asked
 
-Part = Literal["embedding", "head", "attention_bias", "mlp", "other", "norm_bias", "head_bias"]
+Part = Literal[
+    "embedding", "head", "attention_bias", "mlp", "other", "rounding", "norm_bias", "head_bias"
+]
+# a remainder below this share of the stream is rounding of the model's own sums; a share above
+# it is a part of its own. 16-bit: three units in the last place
+ROUNDING = {torch.float16: 3e-3, torch.bfloat16: 2.4e-2}
+# nats between the lens's last row and the model itself; 16 bits round between the two
+LENS_ERROR = {torch.float16: 0.1, torch.bfloat16: 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,11 @@ class Lens:
 
 
 def logit_lens(asked: Asked, k: int = 5, seen: Captured | None = None) -> Lens:
-    """softmax(W_U Norm(h_l)) at the last position, for every l (nostalgebraist 2020)."""
+    """softmax(W_U Norm(h_l)) at the last position, for every l (nostalgebraist 2020).
+
+    Raises AbilityError where the last row is not the model's own output: the family then does
+    something behind its last layer that the lens does not know.
+    """
     seen = seen or asked.internals.capture(asked.ids)
     anatomy, target = asked.internals.anatomy, asked.target
     ids, tops, a, b, rank = [], [], [], [], []
@@ -55,6 +67,12 @@ def logit_lens(asked: Asked, k: int = 5, seen: Captured | None = None) -> Lens:
             a.append(float(logp[target.a]))
             b.append(float(logp[target.b]) if target.b is not None else np.nan)
             rank.append(1 + int((logp > logp[target.a]).sum()))
+    whole = float(torch.log_softmax(asked.logits(), dim=-1)[target.a])
+    if not abs(a[-1] - whole) <= LENS_ERROR.get(dtype, 1e-2):
+        raise AbilityError(
+            f"after the last layer the lens gives {a[-1]:.4f} where the model gives {whole:.4f}: "
+            "this family does something behind its layers that the lens does not know"
+        )
     leads = np.asarray(a) > np.asarray(b) if target.b is not None else np.asarray(rank) == 1
     return Lens(
         np.stack(ids), np.stack(tops), np.asarray(a, np.float32), np.asarray(b, np.float32),
@@ -121,6 +139,7 @@ def direct_logits(asked: Asked, seen: Captured | None = None) -> Components:
             return norm.apply(part.double()) @ direction
 
         parts = [Component("embedding", -1, -1, float(read(seen.residual[0])))]
+        lost, limit = 0.0, ROUNDING.get(weight.dtype, 1e-4)
         for layer in anatomy.layers:
             i = layer.index
             parts += _attention(asked, seen, i, read)
@@ -128,14 +147,23 @@ def direct_logits(asked: Asked, seen: Captured | None = None) -> Components:
             other = seen.residual[i + 1].double() - seen.residual[i].double()
             other = other - seen.attention[i].double() - seen.mlp[i].double()
             # a remainder above rounding: a mixer without attention, or a part not known by name
-            if float(other.norm()) > 1e-4 * float(seen.residual[i + 1].norm()):
+            if float(other.norm()) > limit * float(seen.residual[i + 1].norm()):
                 parts.append(Component("other", i, -1, float(read(other))))
+            else:
+                lost += float(read(other))
+        if weight.dtype in ROUNDING:  # 16-bit sums drop what a reader would miss in the total
+            parts.append(Component("rounding", -1, -1, lost))
         if norm.bias is not None:
             value = float(norm.bias.double() @ direction)
             parts.append(Component("norm_bias", -1, -1, value))
         if bias is not None:
             parts.append(Component("head_bias", -1, -1, offset))
     error = sum(c.value for c in parts) - total
+    if not abs(error) <= max(1.0, abs(total)) * LENS_ERROR.get(weight.dtype, 1e-2):
+        raise AbilityError(
+            f"the parts add up to {total + error:.4f} where the model has {total:.4f}: this family "
+            "has a part that is not known by name"
+        )
     return Components(tuple(parts), total, error, bool(anatomy.softcap), target.b is None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tokenscope.backends.hf.attention_probe import BLOCK_BYTES
+from tokenscope.backends.hf.attention_kernel import BLOCK_BYTES
 from tokenscope.backends.hf.internals import Internals
 from tokenscope.errors import CapacityError
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tokenscope.backends.hf.attention_probe import Edge
+from tokenscope.backends.hf.attention_kernel import Edge
 from tokenscope.backends.hf.internals import Patch
 from tokenscope.control import QUIET, Control
 from tokenscope.explain.gradients import F32, Attribution
@@ -47,7 +47,7 @@ def occlude(asked: Asked, groups: Sequence[I64], control: Control = QUIET) -> F3
     out = np.zeros(len(groups), dtype=np.float32)
     first = [int(g.min()) if len(g) else asked.n for g in groups]
     order = sorted(range(len(groups)), key=lambda g: first[g])
-    cache = asked.internals.prefix(embeds)
+    cache = asked.prefix()
     done = 0
     while done < len(order):
         control.step(done, len(order), "occlusion")
@@ -83,9 +83,7 @@ def attention_knockout(asked: Asked, control: Control = QUIET) -> Attribution:
 def cut_edges(asked: Asked, edges: Sequence[Edge], control: Control = QUIET) -> F32:
     """f(x) - f(x without edge), float32 (E,). Edges of the last query reuse a cached prefix."""
     embeds, last = asked.embeds(), asked.n - 1
-    cache = None
-    if all(e.query == last for e in edges):
-        cache = asked.internals.prefix(embeds)
+    cache = asked.prefix() if all(e.query == last for e in edges) else None
     whole = asked.value()
     out = np.zeros(len(edges), dtype=np.float32)
     # a cached row copies the keys of the whole prefix, a plain one runs it

@@ -9,6 +9,7 @@ import numpy as np
 
 from tokenscope.backends.hf.internals import HeadPatch, MlpPatch, Patch
 from tokenscope.control import Control
+from tokenscope.errors import AbilityError
 from tokenscope.explain.agreement import kendall, spearman
 from tokenscope.explain.explanation import Row, Table, region_sums
 from tokenscope.explain.faithfulness import curves
@@ -87,6 +88,8 @@ def components(a: Asking) -> Table:
 def ablation(a: Asking) -> Table:
     """Effect of taking out every head and every MLP, one at a time, by their mean."""
     patches: list[Patch] = []
+    if all(p.heads == 0 and p.mlp is None for p in a.asked.internals.anatomy.layers):
+        raise AbilityError("this model has neither attention heads nor MLPs to take out")
     for layer in a.asked.internals.anatomy.layers:
         patches += [HeadPatch(layer.index, h, "mean") for h in range(layer.heads)]
         if layer.mlp is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,13 +42,21 @@ class Target:
             raise InputError("contrast", "must differ from the token that it is compared with")
 
 
+# of the largest logit: a cache that a family uses in its own way is off by far more
+CACHE_ERROR = {torch.float16: 2e-2, torch.bfloat16: 5e-2}
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A target with the text it stands on: ``embeds`` (1, at, d) and ``value`` f(x) in nats."""
+    """A target with the text it stands on: ``embeds`` (1, at, d) and ``value`` f(x) in nats.
+
+    What every table needs is run once and kept: the logits of the text itself, and its cache.
+    """
 
     internals: Internals
     ids: tuple[int, ...]
     target: Target
+    _kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def n(self) -> int:
@@ -63,9 +72,33 @@ class Asked:
         with torch.no_grad():
             return self.target.of(self.internals.logits(embeds))
 
+    def logits(self) -> Tensor:
+        """(V,) float32 logits after the text itself, through the path that explains."""
+        if "logits" not in self._kept:
+            with torch.no_grad():
+                self._kept["logits"] = self.internals.logits(self.embeds())[0].detach()
+        kept: Tensor = self._kept["logits"]
+        return kept
+
     def value(self) -> float:
         """f(x) of the text itself."""
-        return float(self.values(self.embeds())[0])
+        return float(self.target.of(self.logits()[None])[0])
+
+    def prefix(self) -> Any:
+        """A cache of the text, or None where a run resumed from it is not the run itself."""
+        if "prefix" not in self._kept:
+            self._kept["prefix"] = self._believed()
+        return self._kept["prefix"]
+
+    def _believed(self) -> Any:
+        embeds, last = self.embeds(), self.n - 1
+        cache = self.internals.prefix(embeds) if last else None
+        if cache is None:
+            return None
+        whole = self.logits()
+        resumed = self.internals.resume(cache, last, embeds[:, last:])[0]
+        limit = CACHE_ERROR.get(embeds.dtype, 1e-3) * float(whole.abs().max())
+        return cache if float((resumed - whole).abs().max()) <= limit else None
 
 
 def ask(internals: Internals, ids: list[int], target: Target) -> Asked:

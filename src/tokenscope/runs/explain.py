@@ -9,13 +9,14 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tokenscope.backends.hf.attention_probe import Edge
+from tokenscope.backends.hf.attention_kernel import KERNEL, Edge
 from tokenscope.backends.hf.internals import HeadPatch, Internals, MlpPatch, Patch
 from tokenscope.backends.protocol import internals
 from tokenscope.control import QUIET, Cancelled, Control
 from tokenscope.decode.engine import Engine
-from tokenscope.errors import InputError
+from tokenscope.errors import InputError, TokenScopeError
 from tokenscope.explain.explanation import Explanation, Table
+from tokenscope.explain.guard import check
 from tokenscope.explain.methods import METHODS
 from tokenscope.explain.perturb import ablate, occlude
 from tokenscope.explain.places import Span, byte_sums, phrase, spans_of, tokens_in
@@ -41,7 +42,8 @@ def internals_of(engine: Engine) -> Internals:
     """
     found = _OPENED.get(engine)
     if found is None:
-        found = Internals(internals(engine.backend).model, engine.turn)
+        model, kernel = internals(engine.backend).model, engine.info.kernel
+        found = Internals(model, engine.turn, eager=kernel != KERNEL)
         _OPENED[engine] = found
     return found
 
@@ -79,6 +81,7 @@ class Explaining:
     def attribution(self) -> Explanation:
         """Values, and the sentence with the interventions that back it."""
         asked, target = self.asked, self.asked.target
+        check(asked, self.trace, self.engine.info.dtype, self.engine.info.errors)
         made = self.method.run(asked, self.control)
         a, b = self.show(target.a), None if target.b is None else self.show(target.b)
         reasons = self._reasons(made.values)
@@ -93,7 +96,7 @@ class Explaining:
         )  # fmt: skip
         if not made.converged:
             words = f"{made.note} By taking spans out instead: {words}"
-        logp = asked.internals.logits(asked.embeds()).log_softmax(-1)[0].detach()
+        logp = asked.logits().log_softmax(-1)
         return Explanation(
             self.trace, target, a, b, self.method.name, made.values.astype(np.float32),
             made.value, made.gap, made.converged, made.note, words, tuple(reasons),
@@ -101,9 +104,16 @@ class Explaining:
         )  # fmt: skip
 
     def table(self, made: Explanation, name: str) -> Table:
-        """One table. Raises UnknownName."""
+        """One table; what cannot be made says why and leaves the others alone.
+
+        Raises UnknownName, Cancelled.
+        """
         asking = Asking(self.asked, self.trace, made.values, self.show, self.control)
-        return TABLES.get(name)(asking)
+        make = TABLES.get(name)
+        try:
+            return make(asking)
+        except TokenScopeError as error:
+            return Table(name, (), (), f"Not made: {error}", refused=True)
 
     def show(self, token: int) -> str:
         """An id as text."""
@@ -143,6 +153,7 @@ def ablation(
     InputError, AbilityError.
     """
     asked = asked_of(engine, trace, at, contrast, token)
+    check(asked, trace, engine.info.dtype, engine.info.errors)
     patch: Patch
     if part == "edge":
         if query is None or key is None or not 0 <= key <= query < at:

@@ -7,6 +7,8 @@ called ``other``; it is computed as the remainder and shown, never hidden.
 
 from __future__ import annotations
 
+import copy
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +20,11 @@ from tokenscope.errors import AbilityError
 LAYERS = ("layers", "h", "blocks")
 FINAL_NORMS = (
     "norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "embedding_norm",
+    "final_norm", "layer_norm",
 )  # fmt: skip
-ATTENTIONS = ("self_attn", "attn", "attention")
+ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 OUTPUTS = ("o_proj", "c_proj", "dense", "out_proj")
-FEED_FORWARDS = ("mlp", "feed_forward", "block_sparse_moe", "ffn")
+FEED_FORWARDS = ("mlp", "feed_forward", "block_sparse_moe", "ffn", "mlp_block")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,8 @@ class LayerParts:
 
     ``after_attention`` and ``after_mlp`` are norms between a part and the residual stream
     (Gemma 2, OLMo 2). ``window`` is the sliding window in tokens, None where all keys are seen.
+    ``weighing`` is the module that makes the attention weights: ``attention`` itself but in
+    families whose attention returns the stream with its share already added (BLOOM).
     """
 
     index: int
@@ -44,6 +49,7 @@ class LayerParts:
     head_dim: int
     window: int | None
     sinks: bool
+    weighing: nn.Module | None = None
 
     def head_matrices(self) -> Tensor:
         """(H, head_dim, d): what takes one head's output to the residual stream (no bias)."""
@@ -107,7 +113,7 @@ def read_anatomy(model: nn.Module) -> Anatomy:
         raise _refuse(model, "no layers")
     return Anatomy(
         model, embedding, layers, norm, head,
-        getattr(config, "final_logit_softcapping", None),
+        getattr(config, "final_logit_softcapping", getattr(config, "logits_soft_cap", None)),
         1.0 / float(getattr(config, "logits_scaling", 1.0) or 1.0)
         * float(getattr(config, "logit_scale", 1.0) or 1.0),
         float(getattr(config, "residual_multiplier", 1.0) or 1.0),
@@ -116,6 +122,9 @@ def read_anatomy(model: nn.Module) -> Anatomy:
 
 def _layer(model: nn.Module, block: nn.Module, index: int, config: Any) -> LayerParts:
     attention = _first(block, ATTENTIONS)
+    mixer = getattr(block, "temporal_block", None)  # RecurrentGemma: attention, or a recurrence
+    if isinstance(mixer, nn.Module) and hasattr(mixer, "q_proj"):
+        attention = mixer
     mlp = _first(block, FEED_FORWARDS)
     # a norm behind the MLP means that "post_attention_layernorm" is behind the attention too
     post = getattr(block, "post_feedforward_layernorm", None)
@@ -135,11 +144,19 @@ def _layer(model: nn.Module, block: nn.Module, index: int, config: Any) -> Layer
             f"layer {index}: {rows} inputs of its output projection, not {heads} heads of {size}",
         )
     window = getattr(attention, "sliding_window", None)
+    share = out if _adds_itself(attention) else attention
+    if mlp is not None and _adds_itself(mlp):
+        mlp = _first(mlp, ("dense_4h_to_h",)) or mlp
     return LayerParts(
-        index, block, attention, out, mlp, after_attention, post, heads,
+        index, block, share, out, mlp, after_attention, post, heads,
         int(getattr(config, "num_key_value_heads", None) or heads), size,
-        int(window) if window else None, hasattr(attention, "sinks"),
+        int(window) if window else None, hasattr(attention, "sinks"), attention,
     )  # fmt: skip
+
+
+def _adds_itself(part: nn.Module) -> bool:
+    """Whether a part takes the stream and returns it with its own share added (BLOOM)."""
+    return "residual" in inspect.signature(part.forward).parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +182,11 @@ def freeze_norm(norm: nn.Module, x: Tensor) -> FrozenNorm:
     """The norm at the point ``x`` (d,), checked against the module's own output.
 
     LayerNorm, RMSNorm and RMSNorm with a gain of ``1 + w`` (Gemma). Raises AbilityError for
-    another kind.
+    another kind. A 16-bit norm is checked as a float32 copy: its own rounding (bfloat16: 2^-8)
+    would hide the difference between the kinds.
     """
+    if x.dtype in (torch.float16, torch.bfloat16):
+        norm, x = copy.deepcopy(norm).float(), x.float()
     wanted = norm(x[None, None]).detach()[0, 0]
     weight: Any = getattr(norm, "weight", None)
     eps = next(

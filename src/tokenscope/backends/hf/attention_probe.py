@@ -1,46 +1,30 @@
-"""An attention function that can be watched and cut, for every family, in bounded memory.
+"""The watching and changing part of explanations, on the very model that decoded.
 
-It takes the place of the model's own while a :class:`Probe` is active. Where nothing is cut and
-the family has neither softcap nor sinks, the output comes from sdpa; else from the same formula
-in blocks of query rows, so that no more than ``BLOCK_BYTES`` of scores exist at a time.
+Where the model was loaded with the kernel, it stays on it. Families that decode with their own
+eager attention keep it, mask form included: there weights are read from what their attention
+modules return, and an edge is cut through the mask that they are given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
-NAME = "tokenscope_probe"
-BLOCK_BYTES = 32 * 2**20
+from tokenscope.backends.hf.attention_kernel import (
+    KERNEL,
+    Edges,
+    active,
+    block_rows,
+)
+from tokenscope.errors import AbilityError
 
-Cut = Literal["cut", "zero"]
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """An attention edge: what the query at ``query`` reads from ``key``; None means all.
-
-    ``cut`` sets the score to minus infinity, the other weights take its mass over (attention
-    knockout, Geva 2023, arXiv 2304.14767); ``zero`` sets the weight to 0 and leaves the others.
-    """
-
-    query: int
-    key: int
-    layer: int | None = None
-    head: int | None = None
-    how: Cut = "cut"
-
-
-# (layer, first query row, weights (B, H, rows, keys) float32, values (B, H_kv, keys, head_dim))
+# (layer, first query row, weights (B, H, rows, keys) float32, values (B, H_kv, keys, head_dim));
+# a family on its own eager attention shows no values: they are empty there
 Watcher = Callable[[int, int, Tensor, Tensor], None]
 
 
@@ -54,30 +38,124 @@ class Probe:
     watch: Watcher | None = None
     rows: tuple[int, int] | None = None
     layers: frozenset[int] | None = None
-    edges: Sequence[tuple[int | None, Edge]] = ()
+    edges: Edges = ()
 
-    def edges_in(self, layer: int) -> list[tuple[int | None, Edge]]:
+    def wanted(self, layer: int, offset: int, n: int) -> tuple[int, int]:
+        """The watched rows among the ``n`` new ones."""
+        if self.watch is None or (self.layers is not None and layer not in self.layers):
+            return 0, 0
+        return (0, n) if self.rows is None else (self.rows[0] - offset, self.rows[1] - offset)
+
+    def see(self, layer: int, first: int, weights: Tensor, values: Tensor) -> None:
+        """Hand a block to the watcher."""
+        if self.watch is not None:
+            self.watch(layer, first, weights, values)
+
+    def edges_in(self, layer: int) -> Edges:
         """The edges that concern ``layer``."""
         return [(r, e) for r, e in self.edges if e.layer is None or e.layer == layer]
 
-
-_ACTIVE: ContextVar[Probe | None] = ContextVar("tokenscope_probe", default=None)
+    def block(self, batch_heads: int, keys: int) -> int:
+        """So many rows that their scores stay within ``BLOCK_BYTES``."""
+        return block_rows(batch_heads, keys)
 
 
 @contextmanager
 def probing(model: nn.Module, probe: Probe) -> Iterator[None]:
-    """Make the model's attention go through :func:`attend`; what was set before comes back."""
+    """Make the model's attention go through the kernel; what was set before comes back."""
     configs = {id(c): c for c in _configs(model)}.values()
     before = [(c, c._attn_implementation) for c in configs]
-    token = _ACTIVE.set(probe)
     try:
         for config, _ in before:
-            config._attn_implementation = NAME
-        yield
+            config._attn_implementation = KERNEL
+        with active(probe):
+            yield
     finally:
         for config, name in before:
             config._attn_implementation = name
-        _ACTIVE.reset(token)
+
+
+@contextmanager
+def probing_eager(attentions: Sequence[nn.Module | None], probe: Probe) -> Iterator[None]:
+    """The same for a family on its own eager attention, by hooks on its attention modules.
+
+    Raises AbilityError where a module returns no weights, takes no mask, or is asked to set a
+    weight to 0 and leave the others (its own softmax stands in between).
+    """
+    with ExitStack() as hooks:
+        for layer, module in enumerate(attentions):
+            if module is None:
+                continue
+            edges = probe.edges_in(layer)
+            if any(e.how == "zero" for _, e in edges):
+                raise AbilityError("this family's attention can be cut, but no weight set to 0")
+            if edges:
+                handle = module.register_forward_pre_hook(_cutting(edges), with_kwargs=True)
+                hooks.callback(handle.remove)
+            if edges or (probe.watch and (probe.layers is None or layer in probe.layers)):
+                handle = module.register_forward_hook(_reading(layer, probe, edges))
+                hooks.callback(handle.remove)
+        yield
+
+
+def _cutting(edges: Edges) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        mask = kwargs.get("attention_mask")
+        if not isinstance(mask, Tensor) or mask.ndim != 4:
+            raise AbilityError(f"{type(module).__name__} takes no mask that an edge is cut by")
+        hidden = args[0] if args else kwargs["hidden_states"]
+        heads = _heads_of(module) if any(e.head is not None for _, e in edges) else mask.shape[1]
+        mask = mask.expand(hidden.shape[0], heads, *mask.shape[2:]).clone()
+        # a Boolean mask says what is allowed, or (MPT) what is not: the last query reads itself
+        gone = not bool(mask[0, 0, -1, -1]) if mask.dtype == torch.bool else None
+        lowest = gone if gone is not None else torch.finfo(mask.dtype).min
+        offset = mask.shape[3] - mask.shape[2]
+        for row, edge in edges:
+            mask[_at(row), _at(edge.head), edge.query - offset, edge.key] = lowest
+        return args, {**kwargs, "attention_mask": mask}
+
+    return hook
+
+
+def _reading(layer: int, probe: Probe, edges: Edges) -> Callable[..., Any]:
+    def hook(module: nn.Module, _args: Any, output: Any) -> None:
+        weights = _weights(output)
+        if weights is None:
+            raise AbilityError(f"{type(module).__name__} does not give its attention weights")
+        n, keys = weights.shape[2:]
+        offset = keys - n
+        for row, edge in edges:  # believed only when it is seen to be gone
+            left = weights[_at(row), _at(edge.head), edge.query - offset, edge.key]
+            if float(left.abs().max()) > 0:
+                raise AbilityError(f"{type(module).__name__} cannot be cut by its mask")
+        lo, hi = probe.wanted(layer, offset, n)
+        if hi > lo:
+            probe.see(layer, offset + lo, weights[:, :, lo:hi].float(), weights[..., :0])
+
+    return hook
+
+
+def _weights(output: Any) -> Tensor | None:
+    parts = output if isinstance(output, tuple) else (output,)
+    found = [p for p in parts[1:] if isinstance(p, Tensor) and p.ndim == 4]
+    return next((p for p in found if p.shape[3] >= p.shape[2] and _sums_to_one(p)), None)
+
+
+def _sums_to_one(weights: Tensor) -> bool:
+    sums = weights[0, :, -1].float().sum(-1)
+    return bool(((sums - 1).abs() < 2e-2).all())
+
+
+def _heads_of(module: nn.Module) -> int:
+    for name in ("num_heads", "num_attention_heads", "n_heads", "num_key_value_heads"):
+        found = getattr(module, name, None)
+        if isinstance(found, int):
+            return found
+    raise AbilityError(f"{type(module).__name__} does not tell how many heads it has")
+
+
+def _at(index: int | None) -> slice | int:
+    return slice(None) if index is None else index
 
 
 def _configs(model: nn.Module) -> Iterator[Any]:
@@ -86,100 +164,3 @@ def _configs(model: nn.Module) -> Iterator[Any]:
         config = getattr(module, "config", None)
         if config is not None and hasattr(config, "_attn_implementation"):
             yield config
-
-
-def attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    scaling: float | None = None, dropout: float = 0.0, **options: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
-    """The registered attention function: output (B, rows, H, head_dim)."""
-    probe = _ACTIVE.get() or Probe()
-    layer = int(getattr(module, "layer_idx", 0) or 0)
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    softcap, sinks = options.get("softcap"), options.get("s_aux")
-    edges = probe.edges_in(layer)
-    watched = probe.watch is not None and (probe.layers is None or layer in probe.layers)
-    plain = softcap is None and sinks is None and not edges
-    length, keys = query.shape[2], key.shape[2]
-    offset = keys - length  # cached keys stand before the first query
-    lo, hi = (0, length) if probe.rows is None else (probe.rows[0] - offset, probe.rows[1] - offset)
-
-    def block(start: int, end: int) -> Tensor:
-        mask = attention_mask[:, :, start:end, :keys] if attention_mask is not None else None
-        return rows_of(
-            query[:, :, start:end], key, scale, mask, offset + start, softcap, sinks, edges
-        )
-
-    size = block_rows(query.shape[0] * query.shape[1], keys)
-    if plain:
-        if watched and probe.watch is not None:
-            for start in range(max(lo, 0), min(hi, length), size):
-                end = min(start + size, hi, length)
-                probe.watch(layer, offset + start, block(start, end), value)
-        output, _ = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=0.0, scaling=scale, **options
-        )
-        return output, None
-    groups = query.shape[1] // value.shape[1]
-    values = value.repeat_interleave(groups, dim=1)
-    parts = []
-    for start in range(0, length, size):
-        end = min(start + size, length)
-        weights = block(start, end)
-        parts.append(weights.to(values.dtype) @ values)
-        if watched and probe.watch is not None and start < hi and end > lo:
-            first, last = max(start, lo), min(end, hi)
-            part = weights[:, :, first - start : last - start]
-            probe.watch(layer, offset + first, part, value)
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
-
-
-def block_rows(heads: int, keys: int) -> int:
-    """How many query rows fit into ``BLOCK_BYTES`` (scores, mask and weights: three float32)."""
-    return max(1, min(keys, BLOCK_BYTES // max(1, heads * keys * 12)))
-
-
-def rows_of(
-    query: Tensor, key: Tensor, scale: float, mask: Tensor | None, first: int,
-    softcap: float | None, sinks: Tensor | None, edges: Sequence[tuple[int | None, Edge]],
-) -> Tensor:  # fmt: skip
-    """Weights (B, H, rows, keys) float32 of the query rows that start at position ``first``."""
-    batch, heads, count, _ = query.shape
-    groups = heads // key.shape[1]
-    folded = query.reshape(batch, key.shape[1], groups * count, -1)  # GQA without copies of keys
-    scores = (folded @ key.transpose(2, 3)).float().mul_(scale)
-    scores = scores.reshape(batch, heads, count, key.shape[2])
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    if mask is None:
-        positions = torch.arange(first, first + count, device=query.device)[:, None]
-        allowed = torch.arange(key.shape[2], device=query.device)[None, :] <= positions
-        scores = scores.masked_fill(~allowed, -torch.inf)
-    elif mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    else:
-        scores = scores + mask
-    cut = [(r, e) for r, e in edges if first <= e.query < first + count]
-    for row, edge in cut:
-        if edge.how == "cut":
-            scores[_at(row), _at(edge.head), edge.query - first, edge.key] = -torch.inf
-    if sinks is not None:
-        extra = sinks.reshape(1, -1, 1, 1).expand(batch, -1, count, 1).to(scores.dtype)
-        weights = torch.softmax(torch.cat([scores, extra], dim=-1), dim=-1)[..., :-1]
-    else:
-        weights = torch.softmax(scores, dim=-1)
-    if cut:
-        weights = torch.nan_to_num(weights)  # a row that lost its only key reads nothing
-        for row, edge in cut:
-            if edge.how == "zero":
-                weights[_at(row), _at(edge.head), edge.query - first, edge.key] = 0.0
-    return weights
-
-
-def _at(index: int | None) -> slice | int:
-    return slice(None) if index is None else index
-
-
-AttentionInterface.register(NAME, attend)
-# without a mask function of its own name the mask would silently be None
-AttentionMaskInterface.register(NAME, sdpa_mask)

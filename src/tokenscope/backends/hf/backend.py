@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 
-from tokenscope.backends.hf import chat, recorder
+from tokenscope.backends.hf import chat, deferred, recorder
 from tokenscope.backends.hf.cache import (
     GrowingLayer,
     cache_argument,
@@ -23,14 +25,21 @@ from tokenscope.backends.protocol import Abilities, Extension, Feed, ForkKind, F
 from tokenscope.errors import AbilityError, CapacityError, InputError
 from tokenscope.trace.tokens import Tokens
 
+INNER_MEMORY = ("conv1d_state", "recurrent_states")
+
 
 @dataclass(slots=True)
 class CacheState:
-    """Ids seen so far and the model's cache of them."""
+    """Ids seen so far and the model's cache of them.
+
+    ``inner``: memory that a family keeps in its modules instead of the cache (RecurrentGemma);
+    it is put back before every feed, or two states would read each other's.
+    """
 
     ids: list[int]
     cache: Any
     plain: bool
+    inner: tuple[torch.Tensor | None, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -71,6 +80,10 @@ class TransformersBackend:
     def __post_init__(self) -> None:
         self._plain = plain_layers(self.model.config)
         self._cache_argument = cache_argument(self.model)
+        self._inner = [
+            (module, name) for module in self.model.modules() for name in INNER_MEMORY
+            if hasattr(module, name)
+        ]  # fmt: skip
         kind: ForkKind = "crop" if self._plain is not None else "copy"
         self.abilities = replace(self.abilities, fork=kind)
         self._embeddings = int(self.model.get_input_embeddings().weight.shape[0])
@@ -207,25 +220,45 @@ class TransformersBackend:
             ]
             return _joined(parts)
         with torch.inference_mode():
+            for i, (module, name) in enumerate(self._inner):
+                setattr(module, name, state.inner[i] if state.inner else None)
             tokens = torch.tensor([list(ids)], device=self.device)
             positions = torch.arange(past, past + n, device=self.device)[None]
-            if self.info.kernel == recorder.KERNEL:
-                with recorder.recording(last) as sink:
-                    out = self.model(
-                        input_ids=tokens, position_ids=positions, use_cache=True,
-                        **{self._cache_argument: state.cache},
-                    )  # fmt: skip
+            asked: dict[str, Any] = {
+                "input_ids": tokens, "position_ids": positions, "use_cache": True,
+                self._cache_argument: state.cache,
+            }  # fmt: skip
+            recorded = self.info.kernel == recorder.KERNEL
+            if last and not recorded:
+                asked["output_attentions"] = True
+            with recorder.recording(last if recorded else 0) as sink:
+                if self._splits:
+                    out = self.model.model(**asked)
+                else:
+                    keep = {"logits_to_keep": max(wanted, 1)} if self._keeps else {}
+                    out = self.model(**asked, **keep)
+            if recorded:
                 attention = [sink.rows[i] for i in sorted(sink.rows)] if sink else []
             else:
-                out = self.model(
-                    input_ids=tokens, position_ids=positions, use_cache=True,
-                    output_attentions=last > 0, **{self._cache_argument: state.cache},
-                )  # fmt: skip
                 found = (getattr(out, "attentions", None) or ()) if last > 0 else ()
                 attention = [a[0, :, -last:].float() for a in found if a is not None]
+            state.inner = tuple(getattr(module, name) for module, name in self._inner)
+            attention = [_placed(rows, past + n) for rows in attention]
             state.ids.extend(int(i) for i in ids)
-            scores = Full(out.logits[0, n - wanted :].float()) if wanted else None
-            return Extension(scores, attention)
+            if not wanted:
+                return Extension(None, attention)
+            if self._splits:
+                hidden = out.last_hidden_state[0, n - wanted :]
+                return Extension(deferred.scores(hidden, self.model), attention)
+            return Extension(Full(out.logits[0, -wanted:].float()), attention)
+
+    @cached_property
+    def _splits(self) -> bool:
+        return deferred.splits(self.model)
+
+    @cached_property
+    def _keeps(self) -> bool:
+        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
 
     def back(self, state: CacheState, count: int) -> None:
         """The state without its last ``count`` ids, in place."""
@@ -249,13 +282,20 @@ class TransformersBackend:
         if length != len(state.ids):
             raise AbilityError("this model's memory cannot go back; only a kept state can fork")
         try:
-            return CacheState(list(state.ids), copy.deepcopy(state.cache), False)
+            cache, inner = copy.deepcopy((state.cache, state.inner))
+            return CacheState(list(state.ids), cache, False, inner)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             raise AbilityError(f"this model's memory cannot be copied ({error})") from error
 
     def close(self) -> None:
         """Drop the weights; states that others hold keep only their own memory."""
         self.model = self.compact = None
+
+
+def _placed(rows: torch.Tensor, keys: int) -> torch.Tensor:
+    """Rows (H, n, kept) over all ``keys``: a memory that keeps a window holds the last of them."""
+    kept = rows.shape[-1]
+    return torch.nn.functional.pad(rows, (keys - kept, 0)) if kept < keys else rows
 
 
 def _joined(parts: list[Extension]) -> Extension:

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from tokenscope.backends.hf.anatomy import Anatomy, LayerParts, read_anatomy
-from tokenscope.backends.hf.attention_probe import Edge, Probe, Watcher, probing
+from tokenscope.backends.hf.attention_kernel import Edge, Edges
+from tokenscope.backends.hf.attention_probe import Probe, Watcher, probing, probing_eager
+from tokenscope.backends.hf.cache import plain_layers
 from tokenscope.errors import AbilityError, InputError
 
 How = Literal["zero", "mean"]
@@ -67,9 +69,15 @@ class Captured:
 class Internals:
     """A transformers ``*ForCausalLM`` in eval mode, opened. Raises AbilityError (see anatomy)."""
 
-    def __init__(self, model: Any, turn: AbstractContextManager[Any] | None = None) -> None:
-        """``turn`` is entered around every run of the model: others may use it in between."""
+    def __init__(
+        self, model: Any, turn: AbstractContextManager[Any] | None = None, eager: bool = False
+    ) -> None:
+        """``turn`` is entered around every run of the model: others may use it in between.
+
+        ``eager``: the model decodes with its family's own attention and must keep it.
+        """
         self.model = model
+        self.eager = eager
         self.turn: AbstractContextManager[Any] = turn if turn is not None else nullcontext()
         self.anatomy: Anatomy = read_anatomy(model)
         self._mean: Tensor | None = None
@@ -144,13 +152,33 @@ class Internals:
         probe = probe or Probe()
         probe.edges = [*probe.edges, *edges]
         batch, length, _ = embeds.shape
+        if length < 2 and any(not isinstance(p, Edge) and p.how == "mean" for _, p in patches):
+            raise AbilityError("the mean over a text of one token is that token's own output")
         positions = torch.arange(length, device=embeds.device)[None].expand(batch, -1)
-        with probing(self.model, probe), self._patched(patches):
+        with self._probing(probe), self._patched(patches):
             out = self.model(
                 inputs_embeds=embeds, position_ids=positions, use_cache=False, logits_to_keep=1
             )
         logits: Tensor = out.logits[:, -1].float()
         return logits
+
+    def _probing(self, probe: Probe) -> AbstractContextManager[None]:
+        """The attention of the model that decoded, watched and changed; checks the edges."""
+        for _, edge in probe.edges:
+            self._need_edge(edge)
+        if not self.eager:
+            return probing(self.model, probe)
+        return probing_eager([p.weighing for p in self.anatomy.layers], probe)
+
+    def _need_edge(self, edge: Edge) -> None:
+        """Raises AbilityError where there is no attention to change, InputError for the head."""
+        layers = self.anatomy.attention_layers
+        if not layers:
+            raise AbilityError("this model has no attention layers: there is no edge to cut")
+        if edge.layer is not None and self._layer(edge.layer).attention is None:
+            raise AbilityError(f"layer {edge.layer} has no attention: there is no edge to cut")
+        if edge.head is not None and not 0 <= edge.head < self.anatomy.heads:
+            raise InputError("head", f"must lie in 0..{self.anatomy.heads - 1}")
 
     def watch(
         self, ids: Sequence[int], watcher: Watcher, rows: tuple[int, int] | None = None,
@@ -170,11 +198,15 @@ class Internals:
         """
         from transformers import DynamicCache
 
-        if not self.all_attention or embeds.shape[1] == 0:
+        if (
+            not self.all_attention
+            or embeds.shape[1] == 0
+            or plain_layers(self.model.config) is None
+        ):
             return None
         cache = DynamicCache()
         positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
-        with self.turn, torch.no_grad(), probing(self.model, Probe()):
+        with self.turn, torch.no_grad(), self._probing(Probe()):
             self.model(
                 inputs_embeds=embeds, position_ids=positions, past_key_values=cache,
                 use_cache=True, logits_to_keep=1,
@@ -183,7 +215,7 @@ class Internals:
 
     def resume(
         self, cache: Any, length: int, embeds: Tensor,
-        edges: Sequence[tuple[int | None, Edge]] = (),
+        edges: Edges = (),
         hooks: AbstractContextManager[Any] | None = None,
     ) -> Tensor:  # fmt: skip
         """(B, V): logits after ``length`` positions of ``cache`` and then ``embeds`` (B, n, d).
@@ -200,7 +232,7 @@ class Internals:
                 shape = (batch, -1, -1, -1)
                 copy.update(keys.expand(shape), values.expand(shape), index)
         positions = torch.arange(length, length + count, device=embeds.device)[None]
-        probe = probing(self.model, Probe(edges=edges))
+        probe = self._probing(Probe(edges=edges))
         with self.turn, hooks or nullcontext(), torch.no_grad(), probe:
             out = self.model(
                 inputs_embeds=embeds, position_ids=positions.expand(batch, -1),
@@ -277,7 +309,9 @@ class Internals:
             for row, patch in patches:
                 if isinstance(patch, HeadPatch):
                     part = self._layer(patch.layer)
-                    if part.out is None or not 0 <= patch.head < part.heads:
+                    if part.out is None:
+                        raise AbilityError(f"layer {patch.layer} has no attention heads")
+                    if not 0 <= patch.head < part.heads:
                         raise InputError("head", f"layer {patch.layer} has {part.heads} heads")
                     size = part.head_dim
                     span = slice(patch.head * size, (patch.head + 1) * size)
@@ -285,7 +319,7 @@ class Internals:
                 elif isinstance(patch, MlpPatch):
                     part = self._layer(patch.layer)
                     if part.mlp is None:
-                        raise InputError("layer", f"{patch.layer} has no MLP")
+                        raise AbilityError(f"layer {patch.layer} has no MLP")
                     handle = part.mlp.register_forward_hook(_mlp_hook(row, patch.how))
                 else:
                     continue  # edges are cut inside the attention function

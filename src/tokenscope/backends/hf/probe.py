@@ -1,8 +1,8 @@
 """At load: does the recorder give what the family's own eager attention gives?
 
 Some families lack the attention interface or have scores of their own; there a registered kernel
-would be silently wrong. So eight tokens go through both, as a prefill and as steps, and on any
-difference the eager kernel is used and said so.
+would be silently wrong. So eight tokens (more, to pass a short sliding window) go through both, as
+a prefill and as steps, and on any difference the eager kernel is used and said so.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ SPLIT = 5
 LIMIT = 1e-4  # float32: two kernels of one formula differ by about 1e-6
 LIMIT_16 = 2e-2  # 16 bits: about eight roundings of bfloat16
 SLACK = 3.0  # a 16-bit kernel may be this many times as far from float32 as the family's own
+WINDOW = 64  # sliding windows up to this long are probed beyond their end
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def probe(model: Any) -> Probe:
     """
     vocab = int(model.get_input_embeddings().weight.shape[0])
     first = next(iter(model.parameters()))
-    ids = (torch.arange(TOKENS, device=first.device) * 37 + 11)[None] % vocab
+    ids = (torch.arange(_length(model.config), device=first.device) * 37 + 11)[None] % vocab
     with torch.inference_mode():
         try:
             model.set_attn_implementation("eager")
@@ -91,6 +92,14 @@ def probe(model: Any) -> Probe:
         raise AbilityError(f"its cached steps differ from its full forward by {worst:.1e}")
     note = f"eager attention is used: the recorder does not fit this family ({cause})"
     return Probe("eager", tuple(range(len(reference))), (note,) if reference else ())
+
+
+def _length(config: Any) -> int:
+    """How many tokens to probe with: past the end of the smallest short sliding window."""
+    config = config.get_text_config(decoder=True)
+    names = ("sliding_window", "attention_window_size")
+    found = [w for n in names if isinstance(w := getattr(config, n, None), int) and 0 < w <= WINDOW]
+    return max(TOKENS, min(found, default=0) + 3)
 
 
 def _eager(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -167,7 +176,7 @@ def _difference(
         cache = DynamicCache(config=model.config)
     worst = 0.0
     layers: tuple[int, ...] = ()
-    spans = [(0, SPLIT), *((i, i + 1) for i in range(SPLIT, TOKENS))]
+    spans = [(0, SPLIT), *((i, i + 1) for i in range(SPLIT, ids.shape[1]))]
     scale = float(logits.abs().max().clamp(min=1.0))
     for start, end in spans:
         positions = torch.arange(start, end, device=ids.device)[None]
@@ -181,8 +190,8 @@ def _difference(
         got = out.logits[0].float()
         worst = _larger(worst, (got - logits[start:end]).abs().max() / scale)
         for rows, want in zip([sink.rows[i] for i in layers], reference, strict=True):
-            keys = rows.shape[-1]
-            worst = _larger(worst, (rows - want[:, start:end, :keys]).abs().max())
+            kept = end - rows.shape[-1]  # a memory that keeps a window has dropped the keys before
+            worst = _larger(worst, (rows - want[:, start:end, kept:end]).abs().max())
     return worst, layers
 
 

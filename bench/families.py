@@ -1,0 +1,200 @@
+"""Every decoder family of transformers that loads here: is an explanation's f(x) the trace's?
+
+``python -m bench.families --json [--only llama,mamba] [--tokens 12]``
+
+For each family a tiny random model is built, saved with the bundled tokenizer, loaded as a user
+loads it (probe included), decoded for a few tokens, and one token is explained by every method
+and table (integrated gradients run the same forward). Printed per family: f(x) and the trace's
+logprob, and what is refused and why. A family that cannot be built, loaded or decoded is listed
+with the cause. Exit 1 when a number is shown that is not the model's own, or anything fails
+without a plain refusal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# encoders, encoder-decoders, and those that need a picture or a sound
+NOT_HERE = {
+    "bart", "bert", "bert-generation", "big_bird", "bigbird_pegasus", "blenderbot",
+    "blenderbot-small", "camembert", "data2vec-text", "electra", "ernie", "git", "marian", "mbart",
+    "megatron-bert", "moshi", "musicgen", "musicgen_melody", "mvp", "pegasus", "plbart",
+    "prophetnet", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "trocr",
+    "whisper", "xlm", "xlm-roberta", "xlm-roberta-xl", "xlnet", "xmod", "reformer", "fuyu",
+    "got_ocr2", "mllama", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "emu3",
+    "phi4_multimodal", "moss_transcribe_diarize", "cpmant",
+}  # fmt: skip
+VOCAB = 8192
+SMALL: dict[str, Any] = {
+    "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6,
+    "max_position_embeddings": 256, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
+    "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256, "n_inner": 48, "rotary_dim": 8,
+    "d_model": 32, "n_layers": 3, "n_heads": 4, "max_seq_len": 256, "ffn_dim": 48,
+    "word_embed_proj_dim": 32, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4,
+    "num_experts_per_tok": 2, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 24,
+    "moe_num_experts": 4, "moe_k": 2, "n_group": 1, "topk_group": 1, "n_shared_experts": 1,
+    "first_k_dense_replace": 1, "kv_lora_rank": 8, "q_lora_rank": 8, "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8, "v_head_dim": 8, "lru_width": 32, "state_size": 8, "num_heads": 4,
+    "mamba_d_state": 8, "mamba_d_head": 16, "mamba_n_heads": 4, "mamba_n_groups": 1,
+    "mamba_d_ssm": 64, "n_groups": 1, "chunk_size": 8, "mamba_chunk_size": 8, "time_step_rank": 4,
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8, "query_pre_attn_scalar": 8, "global_head_dim": 8,
+    "intermediate_size_mlp": 48, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input":
+    VOCAB, "dff": 48, "n_ctx": 256, "conv_dim": 32, "index_head_dim": 8, "index_n_heads": 2,
+    "index_topk": 64, "ffn_hidden_size": 48, "expert_ffn_hidden_size": 24,
+}  # fmt: skip
+# what a family's own checks ask for
+OWN: dict[str, dict[str, Any]] = {
+    "mamba": {"hidden_size": 32}, "mamba2": {"head_dim": 16, "num_heads": 4},
+    "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 6,
+                "num_heads": 4},
+    "recurrent_gemma": {"attention_window_size": 6, "num_hidden_layers": 3},
+    "falcon_mamba": {"hidden_size": 32}, "codegen": {"n_embd": 64, "n_head": 4, "rotary_dim": 8},
+    "opt": {"do_layer_norm_before": True}, "dbrx": {"d_model": 32},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
+    "rwkv": {"attention_hidden_size": 32},
+}  # fmt: skip
+
+
+def config_of(kind: str) -> Any:
+    """A tiny configuration; names that the family does not know are left out."""
+    from transformers import CONFIG_MAPPING
+
+    maker = CONFIG_MAPPING[kind]
+    plain = maker()
+    aliases = dict(getattr(plain, "attribute_map", {}) or {})
+    names = set(vars(plain)) | set(aliases)
+    given = {k: v for k, v in SMALL.items() if k in names and getattr(plain, k, None) is not None}
+    given |= {k: v for k, v in SMALL.items() if k in ("vocab_size", "bos_token_id", "eos_token_id")}
+    return maker(**(given | OWN.get(kind, {})))
+
+
+def build(kind: str, folder: Path) -> Path:
+    """A folder with a random model whose weights are large enough that nothing is uniform."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    from tokenscope.backends.hf.load import BUNDLED
+
+    torch.manual_seed(1)
+    config = config_of(kind)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    if sum(p.numel() for p in model.parameters()) > 20_000_000:
+        raise ValueError("too large: a size is not known by name")
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if not p.is_floating_point() or "A_log" in name or "dt_bias" in name:
+                continue
+            if p.ndim >= 2 or "sinks" in name or name.endswith("bias"):
+                p.normal_(0.0, 0.15)
+            else:
+                p.add_(torch.randn_like(p) * 0.1)
+    disable_progress_bar()
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUNDLED / name, folder / name)
+    return folder
+
+
+def tell(kind: str, tokens: int) -> dict[str, Any]:
+    """One family: the numbers, and what is refused and why."""
+    import tokenscope as ts
+    from tokenscope.errors import TokenScopeError
+    from tokenscope.explain.methods import METHODS
+    from tokenscope.explain.tables import TABLES
+    from tokenscope.runs.explain import Explaining
+
+    out: dict[str, Any] = {"family": kind, "stage": "build", "cause": ""}
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            folder = build(kind, Path(place))
+            out["stage"] = "load"
+            model = ts.load(folder)
+            out |= {"stage": "decode", "kernel": model.info.kernel,
+                    "attention_layers": len(model.info.attention_layers)}  # fmt: skip
+            trace = model.generate("def add(a, b):\n    return", max_new_tokens=tokens)
+        except Exception as error:  # noqa: BLE001 (a family may fail in any way; it is listed)
+            return out | {"cause": f"{type(error).__name__}: {str(error)[:160]}"}
+        out["stage"] = "explain"
+        at = len(trace) - 1
+        recorded = float(trace.column("logprob")[at])
+        refused: dict[str, str] = {}
+        failed: dict[str, str] = {}
+        made = 0
+        # integrated gradients run the same forward some hundred times: no other path to check
+        for method in [m for m in METHODS.names() if m != "integrated_gradients"]:
+            also = TABLES.names() if method == "input_x_gradient" else ()
+            try:
+                job = Explaining(model, trace, at, None, method, None, also)
+                why = job.attribution()
+                made += 1
+                out["f"] = why.logprob_a
+                for name in also:
+                    table = job.table(why, name)
+                    if table.refused:
+                        refused[name] = table.note
+            except TokenScopeError as error:
+                refused[method] = str(error)
+            except Exception as error:  # noqa: BLE001 (told as a failure)
+                failed[method] = f"{type(error).__name__}: {str(error)[:160]}"
+        model.close()
+    out |= {"trace": recorded, "made": made, "refused": refused, "failed": failed}
+    if made:
+        out["difference"] = abs(out["f"] - recorded)
+    return out
+
+
+def families() -> list[str]:
+    """Model types of transformers that decode text from left to right."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NAMES
+
+    return sorted(set(NAMES) - NOT_HERE)
+
+
+def main() -> int:
+    """Run, print, judge."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--only", default="", help="model types, with commas between")
+    parser.add_argument("--tokens", type=int, default=12)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for kind in options.only.split(",") if options.only else families():
+        row = tell(kind, options.tokens)
+        rows.append(row)
+        print(line(row), file=sys.stderr, flush=True)
+    explained = [r for r in rows if r.get("made")]
+    worst = max((r["difference"] for r in explained), default=0.0)
+    broken = [r["family"] for r in rows if r.get("failed")]
+    report = {
+        "families": len(rows), "decoded": sum(r["stage"] == "explain" for r in rows),
+        "explained": len(explained), "largest_difference": worst, "failed": broken, "rows": rows,
+    }  # fmt: skip
+    if options.json:
+        print(json.dumps(report, indent=1))
+    return 0 if worst <= 1e-3 and not broken else 1
+
+
+def line(row: dict[str, Any]) -> str:
+    """One family in words."""
+    if row["stage"] != "explain":
+        return f"{row['family']:24} {row['stage']}: {row['cause']}"
+    head = f"{row['family']:24} {row['kernel']:10} trace {row['trace']:9.4f}"
+    if row.get("made"):
+        head += f"  f(x) {row['f']:9.4f}  difference {row['difference']:.1e}"
+    what = {**row["refused"], **{k: f"FAILED {v}" for k, v in row["failed"].items()}}
+    return head + "".join(f"\n    {k}: {v}" for k, v in what.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
