@@ -67,7 +67,7 @@ class Decode:
             if len(step.tokens):
                 self._keep(job, Part(
                     step.start, step.tokens, step.columns, step.alternatives, step.attention,
-                    step.prompt,
+                    step.prompt, step.quality,
                 ))  # fmt: skip
             if step.progress is not None:
                 job.step(*step.progress, "prompt")
