@@ -34,7 +34,8 @@ app = typer.Typer(
 )  # fmt: skip
 for command in (
     serve.serve, decode.generate, decode.score, models.models, explain.explain, causes.patch,
-    causes.ablate, causes.lens, causes.heads, structure.structure, replay.replay, bench.bench, doctor.doctor,
+    causes.ablate, causes.lens, causes.heads, structure.structure, replay.replay, bench.bench,
+    doctor.doctor,
     backup.backup, backup.restore, backup.purge,
 ):  # fmt: skip
     app.command()(command)
