@@ -43,7 +43,8 @@ def writable(path: Path, option: str) -> None:
 def table(frame: pd.DataFrame) -> None:
     """A frame to stdout. In a terminal as wide as that: columns at the right are left out, and
     named on stderr; elsewhere whole."""
-    shown, left = frame, []
+    shown = frame
+    left: list[str] = []
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         while len(shown.columns) > 2 and len(_lines(shown)[0]) > width:
