@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from tokenscope.server import (
     decoding,
     explain_routes,
+    model_routes,
     numbers,
     routes,
     storage_routes,
@@ -25,7 +26,9 @@ from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
-    for part in (routes, decoding, numbers, explain_routes, structure_routes, storage_routes):
+    for part in (
+        routes, model_routes, decoding, numbers, explain_routes, structure_routes, storage_routes,
+    ):  # fmt: skip
         app.include_router(part.router)
 
 
