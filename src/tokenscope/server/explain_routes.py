@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Query, Response
 
+from tokenscope.control import Control
 from tokenscope.errors import InputError
 from tokenscope.explain.definitions import DEFINITIONS
 from tokenscope.explain.heads import ALL_STATISTICS, PATTERNS
@@ -14,17 +15,29 @@ from tokenscope.explain.methods import METHODS
 from tokenscope.explain.tables import TABLES
 from tokenscope.runs import heads
 from tokenscope.runs.explain import Explaining, ablation
+from tokenscope.runs.patch import PatchJob
+from tokenscope.runs.prompts import edited
 from tokenscope.server import explain_wire as wire
 from tokenscope.server.explain_stream import ExplainWriter
 from tokenscope.server.house import TheHouse
 from tokenscope.server.numbers import MAX_INDEX, OCTETS, number_or_word, octets
+from tokenscope.server.patch_stream import PatchWriter
 from tokenscope.server.stream import EventStream
+from tokenscope.trace.record import Trace
 
 router = APIRouter(prefix="/api")
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events; the data of each is one ExplainEvent.",
         "content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/ExplainEvent"}}},
+    }
+}
+PATCH_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events; the data of each is one PatchStreamEvent.",
+        "content": {
+            "text/event-stream": {"schema": {"$ref": "#/components/schemas/PatchStreamEvent"}}
+        },
     }
 }
 Position = Annotated[int, Query(ge=0, le=MAX_INDEX)]
@@ -70,6 +83,26 @@ def explain_route(node: str, body: wire.ExplainRequest, house: TheHouse) -> Even
                 node, slot,
             )
         )  # fmt: skip
+
+
+@router.post("/nodes/{node}/patch", response_class=Response, responses=PATCH_EVENTS)
+def patch_route(node: str, body: wire.PatchRequest, house: TheHouse) -> EventStream:
+    """Where in the model the difference to another text is carried; as the explain route."""
+    trace = house.store.trace(node)
+    if not 1 <= body.at <= len(trace):
+        raise InputError("at", f"must lie in 1..{len(trace)}")
+
+    def make(control: Control) -> PatchJob:
+        corrupt = edited(house.model, trace.cut(body.at), body.corrupt)
+        tail = Trace(corrupt.tokens.joined(trace.tokens.slice(body.at, len(trace))), 0)
+        same = len(tail) == len(trace)
+        return PatchJob(
+            house.model, trace, tail, body.at, body.contrast, body.token, body.parts,
+            body.noising, None if same else "ends", control,
+        )  # fmt: skip
+
+    with house.live.slot() as slot:
+        return EventStream(PatchWriter(make, node, slot))
 
 
 @router.post("/nodes/{node}/ablate")

@@ -21,47 +21,40 @@ log = logging.getLogger(__name__)
 PROGRESS_EVERY = 0.1
 
 
-class ExplainWriter:
+class Writer:
     """One job on its way to a channel; what EventStream needs of a run."""
 
-    def __init__(self, make: Callable[[Control], Explaining], node: str, slot: Slot) -> None:
+    def __init__(self, node: str, slot: Slot) -> None:
+        """The job itself is made by the subclass, with ``control``, before the stream begins, so
+        that a bad request is refused; then it takes the slot."""
         self.id = rows.new_id()
         self.node = node
         self.channel = Channel()
+        self.control = Control(self._progress)
         self._slot = slot
         self._told = 0.0
-        # made here, so that a bad request is refused before the stream begins
-        self._control = Control(self._progress)
-        self._job = make(self._control)
-        slot.take(self)
 
     def cancel(self) -> None:
         """End before the next piece of work."""
-        self._control.cancel()
+        self.control.cancel()
+
+    def tell(self) -> None:
+        """Do the work and :meth:`say` what comes, but for the last event."""
+        raise NotImplementedError
 
     def write(self) -> None:
         """The thread: from the first event to the last. Never raises."""
         try:
-            self._say(wire.ExplainStart(type="start", run=self.id, tables=list(self._job.also)))
-            made = self._job.attribution()
-            self._say(attribution(made))
-            for name in self._job.also:
-                table = self._job.table(made, name)
-                self._say(
-                    wire.TableEvent(
-                        type="table", name=name, rows=table.plain(),
-                        definitions=list(table.definitions), note=table.note, refused=table.refused,
-                    )
-                )  # fmt: skip
-            self._say(wire.ExplainEnd(type="end", finish="done"))
+            self.tell()
+            self.say(wire.ExplainEnd(type="end", finish="done"))
         except Cancelled:
-            self._say(wire.ExplainEnd(type="end", finish="cancelled"))
+            self.say(wire.ExplainEnd(type="end", finish="cancelled"))
         except TokenScopeError as error:
-            self._say(ErrorEvent(type="error", code=error.code, message=str(error)))
+            self.say(ErrorEvent(type="error", code=error.code, message=str(error)))
         except BaseException:  # a kernel or a tokenizer may raise what is no Exception
             log.exception("explanation %s failed", self.id)
             message = "the explanation failed; the server's log says why"
-            self._say(ErrorEvent(type="error", code="internal", message=message))
+            self.say(ErrorEvent(type="error", code="internal", message=message))
         finally:
             self._slot.release()
             self.channel.end()
@@ -70,10 +63,33 @@ class ExplainWriter:
         now = time.monotonic()
         if done in (0, total) or now - self._told >= PROGRESS_EVERY:
             self._told = now
-            self._say(wire.ExplainProgress(type="progress", done=done, total=total, what=what))
+            self.say(wire.ExplainProgress(type="progress", done=done, total=total, what=what))
 
-    def _say(self, event: BaseModel) -> None:
+    def say(self, event: BaseModel) -> None:
+        """One event to the channel."""
         self.channel.put(b"data: " + event.model_dump_json().encode() + b"\n\n")
+
+
+class ExplainWriter(Writer):
+    """An explanation: the attribution, then one table after another."""
+
+    def __init__(self, make: Callable[[Control], Explaining], node: str, slot: Slot) -> None:
+        super().__init__(node, slot)
+        self._job = make(self.control)
+        slot.take(self)
+
+    def tell(self) -> None:
+        self.say(wire.ExplainStart(type="start", run=self.id, tables=list(self._job.also)))
+        made = self._job.attribution()
+        self.say(attribution(made))
+        for name in self._job.also:
+            table = self._job.table(made, name)
+            self.say(
+                wire.TableEvent(
+                    type="table", name=name, rows=table.plain(),
+                    definitions=list(table.definitions), note=table.note, refused=table.refused,
+                )
+            )  # fmt: skip
 
 
 def attribution(made: Explanation) -> wire.AttributionEvent:

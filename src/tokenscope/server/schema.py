@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from tokenscope.server import decoding, explain_routes, numbers, routes, structure_routes
-from tokenscope.server.explain_wire import ExplainEvent
+from tokenscope.server.explain_wire import ExplainEvent, PatchStreamEvent
 from tokenscope.server.wire import ErrorResponse, StreamEvent
 
 
@@ -35,7 +35,7 @@ def document() -> dict[str, Any]:
     template = "#/components/schemas/{model}"
     shapes: dict[str, Any] = {
         "StreamEvent": StreamEvent, "ErrorResponse": ErrorResponse,
-        "ExplainEvent": ExplainEvent,
+        "ExplainEvent": ExplainEvent, "PatchStreamEvent": PatchStreamEvent,
     }  # fmt: skip
     for name, shape in shapes.items():
         schema = TypeAdapter(shape).json_schema(ref_template=template, mode="serialization")
