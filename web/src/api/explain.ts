@@ -27,6 +27,17 @@ export interface ExplainAsk {
   tables: string[]
 }
 
+export type PatchMap = S['PatchEvent']
+export type PatchEvent = S['PatchStart'] | S['ExplainProgress'] | PatchMap | S['ExplainEnd'] | ErrorEvent
+
+export interface PatchAsk {
+  at: number
+  corrupt: string
+  contrast: number | null
+  parts: ('residual' | 'attention' | 'mlp' | 'heads')[]
+  noising: boolean
+}
+
 export interface AblateAsk {
   at: number
   contrast: number | null
@@ -46,6 +57,8 @@ export const explainApi = {
   info: () => askJson<ExplainInfo>('GET', 'explain'),
   explain: (node: string, body: ExplainAsk, signal?: AbortSignal) =>
     askStream(`nodes/${id(node)}/explain`, body, signal) as unknown as AsyncGenerator<ExplainEvent>,
+  patch: (node: string, body: PatchAsk, signal?: AbortSignal) =>
+    askStream(`nodes/${id(node)}/patch`, body, signal) as unknown as AsyncGenerator<PatchEvent>,
   ablate: (node: string, body: AblateAsk, signal?: AbortSignal) =>
     askJson<S['AblateResponse']>('POST', `nodes/${id(node)}/ablate`, body, signal),
   heads: (node: string, size: number, signal?: AbortSignal) =>
