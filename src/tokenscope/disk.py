@@ -53,11 +53,11 @@ def make_folder(path: Path) -> None:
             os.makedirs(path, mode=0o700, exist_ok=True)
 
 
-def create(path: Path, append: bool = False) -> int:
-    """A descriptor of a file for the owner alone (0600): a new, empty one, or at its end."""
+def create(path: Path, append: bool = False, mode: int = 0o600) -> int:
+    """A descriptor of a file (for the owner alone): a new, empty one, or at its end."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
     with reported(path):
-        return os.open(path, flags, 0o600)
+        return os.open(path, flags, mode)
 
 
 def write(file: int, data: bytes | memoryview, path: Path) -> None:
@@ -71,10 +71,13 @@ def write(file: int, data: bytes | memoryview, path: Path) -> None:
             rest = rest[done:]
 
 
-def sync(file: int, path: Path) -> None:
-    """Wait until what was written is on the disk."""
+def sync(file: int, path: Path, growing: bool = False) -> None:
+    """Wait until what was written is on the disk. ``growing``: times and the like may wait."""
     with reported(path):
-        os.fsync(file)
+        if growing and hasattr(os, "fdatasync"):  # macOS has none
+            os.fdatasync(file)
+        else:
+            os.fsync(file)
 
 
 def truncate(file: int, size: int, path: Path) -> None:
@@ -99,13 +102,13 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+def write_whole(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0o600) -> None:
     """A file that is there whole or not at all: temporary name, fsync, rename, fsync of the folder.
 
     Raises StoreError; the file that was there before is then still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    file = create(temporary)
+    file = create(temporary, mode=mode)
     try:
         try:
             for piece in pieces:

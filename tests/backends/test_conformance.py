@@ -1,6 +1,7 @@
 """One suite over every backend: what the contract promises holds, whoever keeps it.
 
-The backends: scripted, scripted with tops only, the bundled model (lean step), a Gemma2 with
+The backends: scripted, scripted with tops only, the bundled model (lean step), the
+same as GGUF through llama.cpp, a Gemma2 with
 windows and softcap (transformers' own step), a hybrid (Lfm2), a recurrent one (Mamba).
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import transformers as hf
 
+from tests.backends.gguf_file import write
 from tests.families import COMMON, FAMILIES, randomise, save_folder
 from tokenscope.backends import protocol
 from tokenscope.backends.open import open_backend
@@ -40,9 +42,14 @@ def _mamba() -> Any:
 MADE = {"gemma2": FAMILIES["gemma2"], "lfm2": _lfm2, "mamba": _mamba}
 
 
-@pytest.fixture(scope="module", params=["scripted", "scripted top", "bundled", *MADE])
+@pytest.fixture(scope="module", params=["scripted", "scripted top", "bundled", "gguf", *MADE])
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    name = request.param
+    loaded = opened(request.param, tmp_path_factory)
+    yield loaded
+    loaded.close()
+
+
+def opened(name: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     if name == "scripted":
         return ScriptedBackend(context=512)
     if name == "scripted top":
@@ -50,6 +57,9 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if name == "bundled":
         return open_backend()
     folder = tmp_path_factory.mktemp("conformance") / name
+    if name == "gguf":
+        pytest.importorskip("xllamacpp", reason="the extra [gguf] is not installed")
+        return open_backend(write(folder.with_suffix(".gguf")))
     return open_backend(save_folder(randomise(MADE[name]()), Path(folder)))
 
 
@@ -275,3 +285,17 @@ def test_a_server_streams_and_scores_what_it_would_be_fed() -> None:
     assert len(tokens) == len(scores) + 1 == 5
     assert scores.ids.shape == (4, 3)
     assert np.isfinite(scores.chosen).all()
+
+
+def test_a_long_feed_makes_its_logits_in_blocks(backend: Any) -> None:
+    ids = ids_of(backend, 100)
+    out = fresh(backend, ids)
+    if not isinstance(out.scores, Full):
+        return
+    made = out.scores.block(0, len(ids))
+    assert made.shape == (100, backend.info.vocab)
+    near = 1e-5 * np.abs(np.asarray(made)).max()
+    assert np.abs(np.asarray(out.scores.cut(60, 90).block(5, 9) - made[65:69])).max() <= near
+    assert np.abs(np.asarray(out.scores.logits[-1] - made[99])).max() <= near
+    if backend.info.name == "bundled" and backend.abilities.internals:
+        assert hasattr(out.scores.logits, "deferred")

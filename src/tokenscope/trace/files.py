@@ -105,7 +105,7 @@ def to_bytes(trace: Trace) -> bytes:
 def save(trace: Trace, path: str | Path) -> Path:
     """Write it whole or not at all (temporary name, fsync, rename). Raises StoreError."""
     target = Path(path)
-    disk.write_whole(target, container.pack(*whole(trace)))
+    disk.write_whole(target, container.pack(*whole(trace)), 0o666)  # as the user's umask says
     return target
 
 
@@ -294,6 +294,7 @@ def _origin(data: Mapping[str, Any]) -> Origin:
         value, kind = getattr(made, name), type(getattr(plain, name))
         if kind in (str, dict, tuple) and type(value) is not kind:
             raise InputError(f"origin.{name}", f"must be a {kind.__name__}")
-    if made.seed is not None and type(made.seed) is not int:
-        raise InputError("origin.seed", "must be a whole number")
+    for name in ("seed", "threads"):
+        if type(getattr(made, name)) not in (int, type(getattr(plain, name))):
+            raise InputError(f"origin.{name}", "must be a whole number")
     return made

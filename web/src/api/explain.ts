@@ -1,6 +1,6 @@
 /** Explanations and the attention explorer: one function per route. */
-import { askJson, askOctets, askStream } from './client'
-import type { ErrorEvent } from './types'
+import { askJson, askOctets } from './client'
+import type { ExplainMessage, JobInfo, PatchMessage } from './types'
 import type { components } from './schema'
 
 type S = components['schemas']
@@ -12,13 +12,7 @@ export type Attribution = S['AttributionEvent']
 export type ReasonInfo = S['ReasonInfo']
 export type TableEvent = S['TableEvent']
 export type FoundHead = S['FoundHead']
-export type ExplainEvent =
-  | S['ExplainStart']
-  | S['ExplainProgress']
-  | Attribution
-  | TableEvent
-  | S['ExplainEnd']
-  | ErrorEvent
+export type ExplainEvent = ExplainMessage['event']
 
 export interface ExplainAsk {
   at: number
@@ -28,7 +22,7 @@ export interface ExplainAsk {
 }
 
 export type PatchMap = S['PatchEvent']
-export type PatchEvent = S['PatchStart'] | S['ExplainProgress'] | PatchMap | S['ExplainEnd'] | ErrorEvent
+export type PatchEvent = PatchMessage['event']
 
 export interface PatchAsk {
   at: number
@@ -55,10 +49,9 @@ const id = encodeURIComponent
 
 export const explainApi = {
   info: () => askJson<ExplainInfo>('GET', 'explain'),
-  explain: (node: string, body: ExplainAsk, signal?: AbortSignal) =>
-    askStream(`nodes/${id(node)}/explain`, body, signal) as unknown as AsyncGenerator<ExplainEvent>,
-  patch: (node: string, body: PatchAsk, signal?: AbortSignal) =>
-    askStream(`nodes/${id(node)}/patch`, body, signal) as unknown as AsyncGenerator<PatchEvent>,
+  explain: (node: string, body: ExplainAsk) =>
+    askJson<JobInfo>('POST', `nodes/${id(node)}/explain`, body),
+  patch: (node: string, body: PatchAsk) => askJson<JobInfo>('POST', `nodes/${id(node)}/patch`, body),
   ablate: (node: string, body: AblateAsk, signal?: AbortSignal) =>
     askJson<S['AblateResponse']>('POST', `nodes/${id(node)}/ablate`, body, signal),
   heads: (node: string, size: number, signal?: AbortSignal) =>
