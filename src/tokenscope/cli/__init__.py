@@ -29,11 +29,6 @@ for command in (
     app.command()(command)
 
 
-def main() -> None:
-    """Run one command and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: list[str]) -> int:
     """Run one command. Returns the exit code."""
     as_json = "--json" in arguments
