@@ -18,7 +18,7 @@ class Watch(importlib.abc.MetaPathFinder):
             print("now", file=sys.stderr, flush=True)
 sys.meta_path.insert(0, Watch())
 sys.argv = ["tokenscope", "generate", "x", "-n", "1"]
-from tokenscope.__main__ import main
+from tokenscope.cli import main
 main()
 """
 
