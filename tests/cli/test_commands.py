@@ -71,6 +71,11 @@ def test_colours_only_on_a_terminal_that_wants_them(
     assert "\x1b[4" not in out
 
 
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"tokenscope {tokenscope.__version__}\n"
+
+
 def test_what_is_wrong_is_refused_before_a_model_is_loaded(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

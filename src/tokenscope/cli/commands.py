@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from tokenscope import __version__
 from tokenscope.cli import (
     backup,
     bench,
@@ -26,7 +27,6 @@ from tokenscope.errors import TokenScopeError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="TokenScope: look into a code model while it decodes.",
 )  # fmt: skip
 for command in (
     serve.serve, decode.generate, decode.score, models.models, explain.explain, causes.patch,
@@ -34,6 +34,21 @@ for command in (
     doctor.doctor, backup.backup, backup.restore, backup.purge,
 ):  # fmt: skip
     app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"tokenscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print it and end.")
+    ] = False,
+) -> None:
+    """TokenScope: look into a code model while it decodes."""
 
 
 def run(arguments: list[str]) -> int:
