@@ -74,11 +74,71 @@ export interface paths {
         };
         /**
          * Model
-         * @description The loaded model, what it can do, and the columns that it yields.
+         * @description A loaded model (without an id the first), what it can do, and the columns that it yields.
          */
         get: operations["model"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Models Route
+         * @description Every model that this server offers, loaded or not.
+         */
+        get: operations["models_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{name}/load": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Load Route
+         * @description Load a model: a job that every page sees.
+         */
+        post: operations["load_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{name}/unload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unload Route
+         * @description Give a model's memory back; refused while something runs on it.
+         */
+        post: operations["unload_route"];
         delete?: never;
         options?: never;
         head?: never;
@@ -233,6 +293,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/continue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Continue Route
+         * @description Take up a run that a crash or the disk interrupted, by what was asked for then: a branch
+         *     from its last token, or, where it had not come that far, the same request again.
+         */
+        post: operations["continue_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/explain": {
         parameters: {
             query?: never;
@@ -284,7 +365,9 @@ export interface paths {
         put?: never;
         /**
          * Fork Route
-         * @description A branch that differs from its parent at one token.
+         * @description A branch that differs from its parent at one token; the model that made the parent goes on.
+         *
+         *     Raises ModelNotLoaded when that one is not loaded.
          */
         post: operations["fork_route"];
         delete?: never;
@@ -327,6 +410,27 @@ export interface paths {
         get: operations["matrix_route"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/patch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Patch Route
+         * @description Where in the model the difference to another text is carried: a job; its events are
+         *     PatchStreamEvents.
+         */
+        post: operations["patch_route"];
         delete?: never;
         options?: never;
         head?: never;
@@ -619,6 +723,46 @@ export interface paths {
          * @description A new root branch that holds measured text, nothing generated.
          */
         post: operations["score_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/storage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Storage
+         * @description What lies in the bin.
+         */
+        get: operations["storage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/storage/purge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Purge
+         * @description Remove for good everything that is deleted; answers with what is left.
+         */
+        post: operations["purge"];
         delete?: never;
         options?: never;
         head?: never;
@@ -950,7 +1094,7 @@ export interface components {
              */
             type: "start";
         };
-        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"];
+        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"];
         /**
          * ForkRequest
          * @description A branch that differs from its parent at token ``at``.
@@ -1023,6 +1167,8 @@ export interface components {
         /**
          * GenerateRequest
          * @description A new root branch. Exactly one of: ``prompt``; ``messages``; ``prompt`` with ``suffix``.
+         *
+         *     ``model``: the id of a loaded one; without it the first.
          */
         GenerateRequest: {
             /**
@@ -1032,6 +1178,8 @@ export interface components {
             language?: string;
             /** Messages */
             messages?: components["schemas"]["Message"][] | null;
+            /** Model */
+            model?: string | null;
             /** Prompt */
             prompt?: string | null;
             /**
@@ -1079,7 +1227,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "generate" | "fork" | "score" | "explain" | "load";
+            kind: "generate" | "fork" | "score" | "explain" | "patch" | "load";
             /** Left S */
             left_s: number | null;
             /** Node */
@@ -1189,6 +1337,28 @@ export interface components {
             vocab: number | null;
         };
         /**
+         * ModelState
+         * @description A model that the server offers. ``bytes``: its weights on the disk; ``digest``: once it was
+         *     loaded; ``error``: why it could not be loaded.
+         */
+        ModelState: {
+            /** Bytes */
+            bytes: number | null;
+            /** Digest */
+            digest: string | null;
+            /** Error */
+            error: string | null;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "loaded" | "loading" | "unloaded" | "failed";
+        };
+        /**
          * NewSessionRequest
          * @description A new session; without a title it is named after its first prompt.
          */
@@ -1205,7 +1375,7 @@ export interface components {
          *
          *     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
          *     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
-         *     a crash or the disk ended it; the acknowledged part is kept.
+         *     a crash or the disk ended it; the acknowledged part is kept. ``model``: the one that made it.
          */
         NodeInfo: {
             /** At */
@@ -1220,6 +1390,10 @@ export interface components {
             form: string;
             /** Id */
             id: string;
+            /** Model */
+            model: string;
+            /** Model Digest */
+            model_digest: string;
             /** Own Logprob */
             own_logprob: number | null;
             /** Own Surprisal */
@@ -1272,6 +1446,115 @@ export interface components {
             unrecorded: (number | null)[];
             /** Values */
             values: (number | null)[][];
+        };
+        /**
+         * PatchEvent
+         * @description A patch map. ``clean``, ``corrupt``: f of the two texts, nats; ``columns``: the base's
+         *     tokens, of which the first ``same`` are those of both texts.
+         */
+        PatchEvent: {
+            /** Clean */
+            clean: number;
+            /** Columns */
+            columns: string[];
+            /** Contrast */
+            contrast: string | null;
+            /** Contrast Id */
+            contrast_id: number | null;
+            /** Corrupt */
+            corrupt: number;
+            /** Definitions */
+            definitions: string[];
+            /**
+             * Direction
+             * @enum {string}
+             */
+            direction: "denoising" | "noising";
+            /** Parts */
+            parts: components["schemas"]["PatchPart"][];
+            /** Same */
+            same: number;
+            /** Token */
+            token: string;
+            /** Token Id */
+            token_id: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "patch";
+        };
+        /**
+         * PatchMessage
+         * @description An event of a patch map, as it travels.
+         */
+        PatchMessage: {
+            /** Event */
+            event: components["schemas"]["PatchStart"] | components["schemas"]["ProgressEvent"] | components["schemas"]["PatchEvent"] | components["schemas"]["DoneEvent"] | components["schemas"]["ErrorEvent"];
+            /**
+             * Kind
+             * @constant
+             */
+            kind: "patch";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
+        };
+        /**
+         * PatchPart
+         * @description ``effect``: the share of the difference that moved; rows are layers, columns the base's
+         *     tokens (for ``heads`` the heads). Null: no such place.
+         */
+        PatchPart: {
+            /** Effect */
+            effect: (number | null)[][];
+            /** Name */
+            name: string;
+        };
+        /**
+         * PatchRequest
+         * @description Where the difference between this text and ``corrupt`` is carried, for the choice of token
+         *     ``at``. ``corrupt``: the whole text before that token, changed somewhere.
+         */
+        PatchRequest: {
+            /** At */
+            at: number;
+            /** Contrast */
+            contrast?: number | null;
+            /** Corrupt */
+            corrupt: string;
+            /**
+             * Noising
+             * @default false
+             */
+            noising?: boolean;
+            /**
+             * Parts
+             * @default [
+             *       "residual"
+             *     ]
+             */
+            parts?: ("residual" | "attention" | "mlp" | "heads")[];
+            /** Token */
+            token?: number | null;
+        };
+        /**
+         * PatchStart
+         * @description First event of a patch map: what it will cost; cancel with the runs route.
+         */
+        PatchStart: {
+            /** Cost */
+            cost: string;
+            /** Run */
+            run: string;
+            /** Runs */
+            runs: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "start";
         };
         /**
          * Piece
@@ -1381,7 +1664,7 @@ export interface components {
         };
         /**
          * ScoreRequest
-         * @description Teacher forcing over code that someone else wrote.
+         * @description Teacher forcing over code that someone else wrote. ``model``: as in GenerateRequest.
          */
         ScoreRequest: {
             /**
@@ -1394,6 +1677,8 @@ export interface components {
              * @default
              */
             language?: string;
+            /** Model */
+            model?: string | null;
             /** Text */
             text: string;
         };
@@ -1550,6 +1835,24 @@ export interface components {
              * @enum {string}
              */
             type: "step";
+        };
+        /**
+         * StorageInfo
+         * @description ``deleted_*``: what a purge would remove for good, ``deleted_bytes``: what it would free.
+         *
+         *     ``free_bytes`` of the disk (None: unknown); ``retention_days``: when it goes by itself.
+         */
+        StorageInfo: {
+            /** Deleted Branches */
+            deleted_branches: number;
+            /** Deleted Bytes */
+            deleted_bytes: number;
+            /** Deleted Sessions */
+            deleted_sessions: number;
+            /** Free Bytes */
+            free_bytes: number | null;
+            /** Retention Days */
+            retention_days: number;
         };
         /**
          * StreamMessage
@@ -1862,7 +2165,9 @@ export interface operations {
     };
     model: {
         parameters: {
-            query?: never;
+            query?: {
+                id?: string | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1877,6 +2182,95 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["ModelResponse"];
                 };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    models_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelState"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    load_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    unload_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Refused. */
             default: {
@@ -2189,6 +2583,37 @@ export interface operations {
             };
         };
     };
+    continue_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     explain_route: {
         parameters: {
             query?: never;
@@ -2353,6 +2778,41 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": unknown;
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    patch_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PatchRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
                 };
             };
             /** @description Refused. */
@@ -2904,6 +3364,64 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    storage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StorageInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    purge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StorageInfo"];
                 };
             };
             /** @description Refused. */
