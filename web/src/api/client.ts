@@ -7,6 +7,7 @@ import type {
   GenerateRequest,
   JobInfo,
   ModelInfo,
+  ModelState,
   NodeInfo,
   ScoreRequest,
   Session,
@@ -78,7 +79,12 @@ async function* events(
 const id = encodeURIComponent
 
 export const api = {
-  model: (signal?: AbortSignal) => json<ModelInfo>('GET', 'model', undefined, signal),
+  model: (signal?: AbortSignal, model?: string) =>
+    json<ModelInfo>('GET', model ? `model?id=${id(model)}` : 'model', undefined, signal),
+  models: () => json<ModelState[]>('GET', 'models'),
+  loadModel: (model: string) => json<JobInfo>('POST', `models/${id(model)}/load`),
+  unloadModel: (model: string) => send('POST', `models/${id(model)}/unload`),
+  goOn: (node: string) => json<JobInfo>('POST', `nodes/${id(node)}/continue`),
   gallery: () => json<GalleryItem[]>('GET', 'gallery'),
   sessions: () => json<SessionInfo[]>('GET', 'sessions'),
   newSession: (title = '') => json<Session>('POST', 'sessions', { title }),

@@ -74,11 +74,71 @@ export interface paths {
         };
         /**
          * Model
-         * @description The loaded model, what it can do, and the columns that it yields.
+         * @description A loaded model (without an id the first), what it can do, and the columns that it yields.
          */
         get: operations["model"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Models Route
+         * @description Every model that this server offers, loaded or not.
+         */
+        get: operations["models_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{name}/load": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Load Route
+         * @description Load a model: a job that every page sees.
+         */
+        post: operations["load_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{name}/unload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unload Route
+         * @description Give a model's memory back; refused while something runs on it.
+         */
+        post: operations["unload_route"];
         delete?: never;
         options?: never;
         head?: never;
@@ -233,6 +293,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/continue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Continue Route
+         * @description Take up a run that a crash or the disk interrupted, by what was asked for then: a branch
+         *     from its last token, or, where it had not come that far, the same request again.
+         */
+        post: operations["continue_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/explain": {
         parameters: {
             query?: never;
@@ -284,7 +365,9 @@ export interface paths {
         put?: never;
         /**
          * Fork Route
-         * @description A branch that differs from its parent at one token.
+         * @description A branch that differs from its parent at one token; the model that made the parent goes on.
+         *
+         *     Raises ModelNotLoaded when that one is not loaded.
          */
         post: operations["fork_route"];
         delete?: never;
@@ -1023,6 +1106,8 @@ export interface components {
         /**
          * GenerateRequest
          * @description A new root branch. Exactly one of: ``prompt``; ``messages``; ``prompt`` with ``suffix``.
+         *
+         *     ``model``: the id of a loaded one; without it the first.
          */
         GenerateRequest: {
             /**
@@ -1032,6 +1117,8 @@ export interface components {
             language?: string;
             /** Messages */
             messages?: components["schemas"]["Message"][] | null;
+            /** Model */
+            model?: string | null;
             /** Prompt */
             prompt?: string | null;
             /**
@@ -1189,6 +1276,28 @@ export interface components {
             vocab: number | null;
         };
         /**
+         * ModelState
+         * @description A model that the server offers. ``bytes``: its weights on the disk; ``digest``: once it was
+         *     loaded; ``error``: why it could not be loaded.
+         */
+        ModelState: {
+            /** Bytes */
+            bytes: number | null;
+            /** Digest */
+            digest: string | null;
+            /** Error */
+            error: string | null;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "loaded" | "loading" | "unloaded" | "failed";
+        };
+        /**
          * NewSessionRequest
          * @description A new session; without a title it is named after its first prompt.
          */
@@ -1205,7 +1314,7 @@ export interface components {
          *
          *     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
          *     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
-         *     a crash or the disk ended it; the acknowledged part is kept.
+         *     a crash or the disk ended it; the acknowledged part is kept. ``model``: the one that made it.
          */
         NodeInfo: {
             /** At */
@@ -1220,6 +1329,10 @@ export interface components {
             form: string;
             /** Id */
             id: string;
+            /** Model */
+            model: string;
+            /** Model Digest */
+            model_digest: string;
             /** Own Logprob */
             own_logprob: number | null;
             /** Own Surprisal */
@@ -1381,7 +1494,7 @@ export interface components {
         };
         /**
          * ScoreRequest
-         * @description Teacher forcing over code that someone else wrote.
+         * @description Teacher forcing over code that someone else wrote. ``model``: as in GenerateRequest.
          */
         ScoreRequest: {
             /**
@@ -1394,6 +1507,8 @@ export interface components {
              * @default
              */
             language?: string;
+            /** Model */
+            model?: string | null;
             /** Text */
             text: string;
         };
@@ -1862,7 +1977,9 @@ export interface operations {
     };
     model: {
         parameters: {
-            query?: never;
+            query?: {
+                id?: string | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1877,6 +1994,95 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["ModelResponse"];
                 };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    models_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelState"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    load_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    unload_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Refused. */
             default: {
@@ -2176,6 +2382,37 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": unknown;
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    continue_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
                 };
             };
             /** @description Refused. */
