@@ -17,6 +17,7 @@ from tokenscope.server import (
     model_routes,
     numbers,
     routes,
+    storage_routes,
     structure_routes,
 )
 from tokenscope.server.explain_wire import ExplainMessage
@@ -25,7 +26,9 @@ from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
-    for part in (routes, model_routes, decoding, numbers, explain_routes, structure_routes):
+    for part in (
+        routes, model_routes, decoding, numbers, explain_routes, structure_routes, storage_routes,
+    ):  # fmt: skip
         app.include_router(part.router)
 
 
