@@ -17,15 +17,18 @@ from tokenscope.server import (
     model_routes,
     numbers,
     routes,
+    storage_routes,
     structure_routes,
 )
-from tokenscope.server.explain_wire import ExplainMessage
+from tokenscope.server.explain_wire import ExplainMessage, PatchMessage
 from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 
 
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
-    for part in (routes, model_routes, decoding, numbers, explain_routes, structure_routes):
+    for part in (
+        routes, model_routes, decoding, numbers, explain_routes, structure_routes, storage_routes,
+    ):  # fmt: skip
         app.include_router(part.router)
 
 
@@ -41,7 +44,8 @@ def document() -> dict[str, Any]:
     schemas = found["components"]["schemas"]
     template = "#/components/schemas/{model}"
     shapes: dict[str, Any] = {
-        "FeedEvent": HelloEvent | StreamMessage | ExplainMessage, "ErrorResponse": ErrorResponse,
+        "FeedEvent": HelloEvent | StreamMessage | ExplainMessage | PatchMessage,
+        "ErrorResponse": ErrorResponse,
     }  # fmt: skip
     for name, shape in shapes.items():
         schema = TypeAdapter(shape).json_schema(ref_template=template, mode="serialization")

@@ -12,6 +12,7 @@ import type {
   ScoreRequest,
   Session,
   SessionInfo,
+  StorageInfo,
   TraceInfo,
 } from './types'
 
@@ -93,6 +94,8 @@ export const api = {
     json<SessionInfo>('PATCH', `sessions/${id(session)}`, { title }),
   deleteSession: (session: string) => send('DELETE', `sessions/${id(session)}`),
   restoreSession: (session: string) => json<SessionInfo>('POST', `sessions/${id(session)}/restore`),
+  storage: () => json<StorageInfo>('GET', 'storage'),
+  purge: () => json<StorageInfo>('POST', 'storage/purge'),
   exportAddress: (session: string, format: 'json' | 'csv') =>
     `api/sessions/${id(session)}/export?format=${format}`,
   trace: (node: string, signal?: AbortSignal) =>
