@@ -121,9 +121,12 @@ define(
 # --- ablation ---------------------------------------------------------------------------------
 define(
     "ablation", "ablation", "Effect of ablation", "nats",
-    "f(x) - f(x with the part's output replaced by zero, or by its mean over this sequence)",
-    "Wang 2022, arXiv 2211.00593; Geva 2023, arXiv 2304.14767 (edges)",
-    "Later layers may compensate (McGrath 2023, arXiv 2307.15771): a small effect is no proof of "
+    "f(x) - f(x with the part's output replaced by zero, or by its mean over this text's own "
+    "positions)",
+    "own measure (Wang 2022, arXiv 2211.00593, averages over a reference set: see "
+    "reference_ablation); Geva 2023, arXiv 2304.14767 (edges)",
+    "Its own mean removes only what varies within this text. Later layers may compensate "
+    "(McGrath 2023, arXiv 2307.15771): a small effect is no proof of "
     "no role.",
 )  # fmt: skip
 # --- faithfulness -----------------------------------------------------------------------------
