@@ -90,10 +90,30 @@ define(
     "agreement with knockout.",
 )  # fmt: skip
 define(
-    "share", "attribution", "Share of the gap", "%",
-    "100 * [f(x) - f(x without the region)] / f(x), f = z_A - z_B > 0",
+    "prior", "attribution", "f without the text", "nats",
+    "f with every token but the start token replaced by the mean embedding",
+    "own measure, after the empty input of Sundararajan 2017, arXiv 1703.01365",
+    "What the model says to a text of neutral tokens, a text that it never saw; another neutral "
+    "token gives another number.",
+)  # fmt: skip
+define(
+    "share", "attribution", "Share of what the text adds", "%",
+    "100 * [f(x) - f(x without the region)] / [f(x) - f without the text], f = z_A - z_B > 0",
     "Occlusion (Li 2016, arXiv 1612.08220)",
     "Shares of several regions need not add up to 100 %.",
+)  # fmt: skip
+define(
+    "span_rank", "attribution", "Rank among spans of its length", "rank",
+    "1 + how many spans of as many tokens, that do not touch this one, cost more when they are "
+    "taken out (of at most 40, evenly drawn)",
+    "own measure: a control for the length of the span",
+    "A high rank says that the span costs most, not that it costs much.",
+)  # fmt: skip
+define(
+    "recency", "attribution", "Recency control", "nats",
+    "f(x) - f(x without the last tokens, as many as the span has)",
+    "own measure: later tokens matter more whatever they say (Khandelwal 2018, arXiv 1805.04623)",
+    "None where the span itself stands at the end.",
 )  # fmt: skip
 define(
     "rank_agreement", "attribution", "Rank agreement", "-1..1",
@@ -137,6 +157,13 @@ define(
     "insertion", "faithfulness", "Insertion curve", "nats",
     "f with all tokens replaced but the top k, k = 0..n; area under it: higher is more faithful",
     "Petsiuk 2018, arXiv 1806.07421; DeYoung 2020, arXiv 1911.03429", "As for deletion.",
+)  # fmt: skip
+define(
+    "faithfulness_quantile", "faithfulness", "Share of random orders beaten", "%",
+    "share of 20 random orders whose area is worse; 'points at what matters' asks for 90 % on "
+    "both curves",
+    "permutation test (Fisher 1935); Hooker 2019, arXiv 1806.10758 (random as the baseline)",
+    "Says that the order is better than chance, not how much of f it explains.",
 )  # fmt: skip
 # --- attention heads --------------------------------------------------------------------------
 define(

@@ -63,7 +63,7 @@ class ExplainRequest(Request):
     at: Index
     contrast: Index | None = None
     token: Index | None = None
-    method: Annotated[str, Field(max_length=40)] = "input_x_gradient"
+    method: Annotated[str, Field(max_length=40)] = "occlusion"
     tables: Names = Field(default_factory=list)
 
 
@@ -108,6 +108,17 @@ class ReasonInfo(Response):
     drop: float
 
 
+class EvidenceInfo(Response):
+    """Beside the sentence: f without the text (nats), and how the named span compares."""
+
+    prior: float
+    tried: int
+    size: int | None
+    rank: int | None
+    of: int | None
+    recency: float | None
+
+
 class ExplainStart(Response):
     """First event; cancel with the runs route."""
 
@@ -145,6 +156,8 @@ class AttributionEvent(Response):
     logprob_contrast: float | None
     values: list[float | None]
     reasons: list[ReasonInfo]
+    evidence: EvidenceInfo | None
+    beside: str
 
 
 class TableEvent(Response):
