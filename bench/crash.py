@@ -103,7 +103,7 @@ class Dying:
         self._left = left
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("open", "write", "fsync", "replace", "unlink"):
+        if name in ("open", "write", "fsync", "fdatasync", "replace", "unlink"):
             self._left -= 1
             if self._left < 0:
                 os._exit(9)

@@ -179,7 +179,9 @@ def main() -> int:
                 file.write(told + "\n")
     report = {
         "model": model.info.name, "prompts": len(rows),
-        "prior_at_least_75_percent": float(np.mean([r["prior"] >= 0.75 * r["f"] > 0 for r in rows])),
+        "prior_at_least_75_percent": float(
+            np.mean([r["prior"] >= 0.75 * r["f"] > 0 for r in rows])
+        ),
         "shares": shares(rows, hows),
     }  # fmt: skip
     chance = max(report["shares"][f"random / {h}"]["matters"][0] for h in hows)

@@ -32,7 +32,7 @@ from tokenscope.errors import StoreError, TokenScopeError
 from tokenscope.store import Part, Recording, Store, database, journal
 from tokenscope.trace import Alternatives, Origin, Tokens
 
-CALLS = ("open", "write", "fsync", "ftruncate", "replace", "unlink", "makedirs")
+CALLS = ("open", "write", "fsync", "fdatasync", "ftruncate", "replace", "unlink", "makedirs")
 CHANGES = ("BEGIN IMMEDIATE", "COMMIT", "INSERT", "UPDATE", "DELETE")
 KINDS: tuple[tuple[int, int], ...] = (
     (errno.ENOSPC, sqlite3.SQLITE_FULL), (errno.EIO, sqlite3.SQLITE_IOERR),

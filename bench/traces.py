@@ -25,6 +25,8 @@ import numpy as np
 import tokenscope as ts
 from tokenscope.errors import TokenScopeError
 from tokenscope.trace import Alternatives, Attention, Column, Origin, Tokens, Trace
+from tokenscope.trace.edits import Ban, Force
+from tokenscope.trace.origin import Request, Segment
 
 ODD: tuple[Any, ...] = (
     None, True, -1, 0, 1, 3, 65535, 2**31, 2**63, 10**30, 1.5, 1e300, "", "x", "exact", "full",
@@ -58,7 +60,13 @@ def sample(form: str, tokens: int = 24) -> Trace:
         Alternatives(
             ids, -rng.random((tokens, 3)), {i: b"p%d" % i for i in known}, {known[0]: "<e>"}
         ),
-        attention, Origin(model="m", seed=3), "length", "python",
+        attention,
+        Origin(
+            model="m", seed=3, edits=(Force(9, (1, 2), 7),),
+            segments=(Segment(8, {"temperature": 0.5}, 3, (Ban((4,)),)),),
+            request=Request(prompt="x", messages=({"role": "user", "content": "y"},)),
+        ),
+        "length", "python",
     )  # fmt: skip
 
 
@@ -234,6 +242,9 @@ def use(path: Path) -> None:
     trace = ts.read(path)
     trace.to_json()
     trace.to_pandas()
+    trace.cut(len(trace) // 2)
+    for t in range(min(len(trace), 50)):
+        trace.origin.segment(t)
     assert Trace.from_bytes(trace.to_bytes()).ids.tolist() == trace.ids.tolist()
     for t in range(len(trace)):
         if trace.attention is not None and trace.attention.has(t):

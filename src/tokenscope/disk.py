@@ -71,10 +71,13 @@ def write(file: int, data: bytes | memoryview, path: Path) -> None:
             rest = rest[done:]
 
 
-def sync(file: int, path: Path) -> None:
-    """Wait until what was written is on the disk."""
+def sync(file: int, path: Path, growing: bool = False) -> None:
+    """Wait until what was written is on the disk. ``growing``: times and the like may wait."""
     with reported(path):
-        os.fsync(file)
+        if growing and hasattr(os, "fdatasync"):  # macOS has none
+            os.fdatasync(file)
+        else:
+            os.fsync(file)
 
 
 def truncate(file: int, size: int, path: Path) -> None:

@@ -1,6 +1,7 @@
 """One suite over every backend: what the contract promises holds, whoever keeps it.
 
-The backends: scripted, scripted with tops only, the bundled model (lean step), a Gemma2 with
+The backends: scripted, scripted with tops only, the bundled model (lean step), the
+same as GGUF through llama.cpp, a Gemma2 with
 windows and softcap (transformers' own step), a hybrid (Lfm2), a recurrent one (Mamba).
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import transformers as hf
 
+from tests.backends.gguf_file import write
 from tests.families import COMMON, FAMILIES, randomise, save_folder
 from tokenscope.backends import protocol
 from tokenscope.backends.open import open_backend
@@ -40,9 +42,14 @@ def _mamba() -> Any:
 MADE = {"gemma2": FAMILIES["gemma2"], "lfm2": _lfm2, "mamba": _mamba}
 
 
-@pytest.fixture(scope="module", params=["scripted", "scripted top", "bundled", *MADE])
+@pytest.fixture(scope="module", params=["scripted", "scripted top", "bundled", "gguf", *MADE])
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    name = request.param
+    loaded = opened(request.param, tmp_path_factory)
+    yield loaded
+    loaded.close()
+
+
+def opened(name: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     if name == "scripted":
         return ScriptedBackend(context=512)
     if name == "scripted top":
@@ -50,6 +57,9 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if name == "bundled":
         return open_backend()
     folder = tmp_path_factory.mktemp("conformance") / name
+    if name == "gguf":
+        pytest.importorskip("xllamacpp", reason="the extra [gguf] is not installed")
+        return open_backend(write(folder.with_suffix(".gguf")))
     return open_backend(save_folder(randomise(MADE[name]()), Path(folder)))
 
 

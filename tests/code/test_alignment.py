@@ -141,6 +141,14 @@ def test_a_token_over_two_regions_belongs_to_each_in_part():
     ]  # fmt: skip
 
 
+def test_the_words_of_a_string_or_comment_are_one_piece():
+    pieces = [b'x = "one two  three"', b"  # four five\n", b"y"]
+    cells = align(Tokens.of([1, 2, 3], pieces), parse(b"".join(pieces), "python"))
+    inside = [c for c in cells.of(0) if c[1] == "string" and c[2] > 1]
+    assert [c[2] for c in inside] == [len("one two  three")]
+    assert [c[2] for c in cells.of(1) if c[1] == "comment"] == [len("# four five")]
+
+
 def test_special_tokens_have_no_cells():
     tokens = Tokens.of([0, 1, 2], [b"", b"x = 1", b""], {0: "<s>", 2: "</s>"})
     cells = align(tokens, parse(tokens.data, "python"))

@@ -18,7 +18,7 @@ import tokenscope as ts
 from tokenscope.explain.heads import ALL_STATISTICS as STATISTICS
 from tokenscope.explain.tables import TABLES
 from tokenscope.server.app import open_house
-from tokenscope.server.live import Live
+from tokenscope.server.jobs import Jobs
 from tokenscope.server.security import Access
 from tokenscope.store import Store
 
@@ -34,18 +34,26 @@ class Why:
     node: str
     length: int
     at: int
-    live: Live
+    jobs: Jobs
 
     def events(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-        with self.client.stream("POST", path, json=body, timeout=120) as answer:
-            assert answer.status_code == 200, answer.read()
-            return [json.loads(x[6:]) for x in answer.iter_lines() if x.startswith("data: ")]
+        return list(self.stream(path, body))
+
+    def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        begun = self.client.post(path, json=body)
+        assert begun.status_code == 202, begun.text
+        named = {"run": begun.json()["run"]}
+        with self.client.stream("GET", "/api/events", params=named, timeout=120) as answer:
+            for line in answer.iter_lines():
+                message = json.loads(line[6:]) if line.startswith("data: ") else {}
+                if "event" in message:
+                    yield message["event"]
 
     def idle(self) -> bool:
         end = time.monotonic() + 20
-        while self.live.count and time.monotonic() < end:
+        while self.jobs.count and time.monotonic() < end:
             time.sleep(0.01)
-        return self.live.count == 0
+        return self.jobs.count == 0
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +72,14 @@ def why(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Why]:
         timeout=120,
     )  # fmt: skip
     session = client.post("/api/sessions", json={}).json()["id"]
-    found = Why(client, "", 0, 0, made.house.live)
+    found = Why(client, "", 0, 0, made.house.jobs)
     body = {"prompt": PROMPT, "settings": {"max_new_tokens": 6}}
     found.node = found.events(f"/api/sessions/{session}/generate", body)[0]["node"]["id"]
     trace = client.get(f"/api/nodes/{found.node}").json()
     found.length, found.at = len(trace["ids"]), trace["n_prompt"]
     yield found
     client.close()
-    made.house.live.stop()
+    made.house.jobs.stop()
     server.should_exit = True
     thread.join(15)
     store.close()
@@ -91,7 +99,7 @@ def test_a_job_with_progress_and_every_table(why: Why) -> None:
     body = {"at": why.at, "contrast": 5, "tables": list(TABLES.names())}
     events = why.events(f"/api/nodes/{why.node}/explain", body)
     kinds = [e["type"] for e in events]
-    assert kinds[0] == "start" and kinds[-1] == "end" and "progress" in kinds
+    assert kinds[0] == "start" and kinds[-1] == "done" and "progress" in kinds
     made = next(e for e in events if e["type"] == "attribution")
     assert len(made["values"]) == why.at and made["sentence"]
     assert [e["name"] for e in events if e["type"] == "table"] == list(TABLES.names())
@@ -101,22 +109,12 @@ def test_a_job_with_progress_and_every_table(why: Why) -> None:
 def test_a_job_can_be_cancelled(why: Why) -> None:
     body = {"at": why.at, "method": "integrated_gradients", "tables": list(TABLES.names())}
     kinds = []
-    with why.client.stream("POST", f"/api/nodes/{why.node}/explain", json=body) as answer:
-        for line in answer.iter_lines():
-            if line.startswith("data: "):
-                event = json.loads(line[6:])
-                kinds.append(event)
-                if event["type"] == "start":
-                    done = why.client.post(f"/api/runs/{event['run']}/cancel")
-                    assert done.status_code == 204
-    assert kinds[-1] == {"type": "end", "finish": "cancelled"} and why.idle()
-
-
-def test_leaving_the_stream_stops_the_job(why: Why) -> None:
-    body = {"at": why.at, "method": "integrated_gradients", "tables": list(TABLES.names())}
-    with why.client.stream("POST", f"/api/nodes/{why.node}/explain", json=body) as answer:
-        next(answer.iter_lines())
-    assert why.idle()
+    for event in why.stream(f"/api/nodes/{why.node}/explain", body):
+        kinds.append(event)
+        if event["type"] == "start":
+            done = why.client.post(f"/api/runs/{event['run']}/cancel")
+            assert done.status_code == 204
+    assert kinds[-1] == {"type": "done", "finish": "cancelled"} and why.idle()
 
 
 def test_one_ablation(why: Why) -> None:

@@ -18,6 +18,7 @@ from tokenscope.backends.scripted import ScriptedBackend, hashed
 from tokenscope.runs.model import Model
 from tokenscope.server.access import Access
 from tokenscope.server.app import open_house
+from tokenscope.server.connection import Connection
 from tokenscope.server.house import House
 from tokenscope.store import Store
 
@@ -46,12 +47,25 @@ class Served:
         return list(self.stream(path, body))
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The events of a stream as they come; leaving the loop disconnects."""
-        with self.client.stream("POST", path, json=body) as answer:
+        """Begin a job, and its events as they come; leaving the loop leaves the view."""
+        answer = self.client.post(path, json=body)
+        assert answer.status_code == 202, answer.text
+        for _, message in self.view(run=answer.json()["run"]):
+            if "event" in message:
+                yield message["event"]
+
+    def view(self, seen: str = "", **which: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Id and message of every event of a view; leaving the loop leaves it."""
+        headers = {"last-event-id": seen} if seen else {}
+        with self.client.stream("GET", "/api/events", params=which, headers=headers) as answer:
             assert answer.status_code == 200, answer.read()
+            name = ""
             for line in answer.iter_lines():
-                if line.startswith("data: "):
-                    yield json.loads(line[6:])
+                if line.startswith("id: "):
+                    name = line[4:]
+                elif line.startswith("data: "):
+                    yield name, json.loads(line[6:])
+                    name = ""
 
     def generate(self, prompt: str = "def f(x):", **settings: Any) -> list[dict[str, Any]]:
         """Decode into a session of its own."""
@@ -61,9 +75,9 @@ class Served:
     def idle(self, within: float = 5.0) -> bool:
         """Whether every run has ended in time."""
         end = time.monotonic() + within
-        while self.house.live.count and time.monotonic() < end:
+        while self.house.jobs.count and time.monotonic() < end:
             time.sleep(0.005)
-        return self.house.live.count == 0
+        return self.house.jobs.count == 0
 
 
 def _slowly(seconds: float) -> Callable[..., Any]:
@@ -92,16 +106,19 @@ class Servers:
         self.stops: list[Callable[[], None]] = []
 
     def start(
-        self, script: Any = hashed, most_runs: int = 8, page: Path | None = None, **access: Any
-    ) -> Served:
+        self, script: Any = hashed, most_runs: int = 8, page: Path | None = None,
+        unattended: float = 600.0, **access: Any,
+    ) -> Served:  # fmt: skip
         store = Store(self.folder / f"data{len(self.stops)}")
         who = Access(TOKEN, **access)
         made = open_house(
             Model(ScriptedBackend(script, context=20_000)), store, who, most_runs,
-            page if page is not None else self.folder / "no-page",
+            page if page is not None else self.folder / "no-page", unattended,
         )  # fmt: skip
         server = uvicorn.Server(
-            uvicorn.Config(made.app, port=0, log_config=None, access_log=False, ws="none")
+            uvicorn.Config(
+                made.app, port=0, log_config=None, access_log=False, ws="none", http=Connection
+            )
         )
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
@@ -113,7 +130,7 @@ class Servers:
 
         def stop() -> None:
             client.close()
-            made.house.live.stop()
+            made.house.jobs.stop()
             server.should_exit = True
             thread.join(15)
             store.close()

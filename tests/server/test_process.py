@@ -60,6 +60,17 @@ def until_it_breaks(answer: httpx2.Response) -> Iterator[str]:
         yield from answer.iter_lines()
 
 
+def following(client: httpx2.Client, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Begin a job and give its events, until it ends or the server is no more."""
+    begun = client.post(path, json=body)
+    assert begun.status_code == 202, begun.text
+    with client.stream("GET", "/api/events", params={"run": begun.json()["run"]}) as answer:
+        for line in until_it_breaks(answer):
+            message = json.loads(line[6:]) if line.startswith("data: ") else {}
+            if "event" in message:
+                yield message["event"]
+
+
 def test_kill_9_keeps_what_was_sent_and_a_stop_is_clean(
     start: Callable[[], Process], tmp_path: Path
 ) -> None:
@@ -67,14 +78,12 @@ def test_kill_9_keeps_what_was_sent_and_a_stop_is_clean(
     session = first.client.post("/api/sessions", json={}).json()["id"]
     seen: list[int] = []
     body = {"prompt": "def f(x):\n", "settings": {"max_new_tokens": 1500}}
-    with first.client.stream("POST", f"/api/sessions/{session}/generate", json=body) as answer:
-        for line in until_it_breaks(answer):
-            event = json.loads(line[6:]) if line.startswith("data: ") else {}
-            if event.get("type") == "step":
-                seen += event["ids"]
-            assert event.get("type") not in ("end", "error"), "it was too fast for this test"
-            if len(seen) >= 30:
-                first.process.kill()  # SIGKILL
+    for event in following(first.client, f"/api/sessions/{session}/generate", body):
+        if event["type"] == "step":
+            seen += event["ids"]
+        assert event["type"] not in ("end", "error"), "it was too fast for this test"
+        if len(seen) >= 30:
+            first.process.kill()  # SIGKILL
     assert first.process.wait() == -signal.SIGKILL
 
     second = start()
@@ -85,20 +94,16 @@ def test_kill_9_keeps_what_was_sent_and_a_stop_is_clean(
     assert whole["ids"][: len(seen)] == seen
     assert whole["origin"]["model_digest"] == client.get("/api/model").json()["model_digest"]
     assert len(whole["columns"]) >= 10
-    fork = client.post(
-        f"/api/nodes/{node['id']}/fork",
-        json={"at": len(seen) - 5, "token_id": seen[0] + 1, "settings": {"max_new_tokens": 3}},
-    )
-    assert '"type":"end"' in fork.text
+    change = {"at": len(seen) - 5, "token_id": seen[0] + 1, "settings": {"max_new_tokens": 3}}
+    *_, last = following(client, f"/api/nodes/{node['id']}/fork", change)
+    assert last["type"] == "end"
 
     # a signal in the middle of a run: the stream ends, the branch is kept, the exit is clean
-    with client.stream("POST", f"/api/sessions/{session}/generate", json=body) as answer:
-        kinds = []
-        for line in answer.iter_lines():
-            if line.startswith("data: "):
-                kinds.append(json.loads(line[6:]))
-                if len(kinds) == 20:
-                    second.process.send_signal(signal.SIGTERM)
+    kinds = []
+    for event in following(client, f"/api/sessions/{session}/generate", body):
+        kinds.append(event)
+        if len(kinds) == 20:
+            second.process.send_signal(signal.SIGTERM)
     assert (kinds[-1]["type"], kinds[-1]["finish"]) == ("end", "cancelled")
     assert second.process.wait(20) == 0
     log = (tmp_path / "log").read_text()

@@ -39,7 +39,11 @@ def test_responses_carry_no_defaults() -> None:
 
 
 def test_every_event_is_described() -> None:
-    found = json.loads(schema.text())["components"]["schemas"]["StreamEvent"]
-    assert set(found["discriminator"]["mapping"]) == {
+    found = json.loads(schema.text())["components"]["schemas"]
+    assert {r["$ref"].rpartition("/")[2] for r in found["FeedEvent"]["anyOf"]} == {
+        "HelloEvent", "StreamMessage", "ExplainMessage",
+    }  # fmt: skip
+    event = found["StreamMessage"]["properties"]["event"]
+    assert set(event["discriminator"]["mapping"]) == {
         "start", "step", "progress", "committed", "end", "error",
     }  # fmt: skip

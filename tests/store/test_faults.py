@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from tokenscope.errors import (
     StoreGone,
     StoreLocked,
 )
-from tokenscope.store import Store, database, journal
+from tokenscope.store import Store, database, journal, recording
 from tokenscope.store.database import FILE
 from tokenscope.trace import Origin
 
@@ -77,7 +79,7 @@ def test_after_a_failed_sync_the_journal_is_not_believed(
 
     log = journal.Journal(tmp_path / "j", Origin(), "", 0)
     log.append(part(0, "a"))
-    monkeypatch.setattr(os, "fsync", failing)
+    monkeypatch.setattr(os, "fdatasync", failing)
     with pytest.raises(StoreFailing, match="log"):
         log.commit()
     monkeypatch.undo()  # the kernel may say yes now, and have dropped the pages
@@ -212,3 +214,31 @@ def test_killed_while_writing(tmp_path: Path) -> None:
     found = kills(tmp_path / "data", 4)
     assert found["wrong"] == []
     assert found["tokens"] > 20
+
+
+def test_a_slow_disk_makes_a_run_wait_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    writing = store.begin(store.new_session().id, Origin())
+    seen: list[float] = []
+
+    class Slow:
+        def __getattr__(self, name: str) -> object:
+            return getattr(os, name)
+
+        def write(self, file: int, data: memoryview) -> int:
+            time.sleep(0.01)
+            seen.append(writing.waiting)
+            return os.write(file, data)
+
+    monkeypatch.setattr(disk, "os", Slow())
+    monkeypatch.setattr(recording, "SLOW", 0.005)
+    with caplog.at_level(logging.WARNING):
+        writing.append(part(0, "ab"))
+    assert len(seen) == 1
+    assert seen[0] >= 0.01
+    assert writing.waiting == 0
+    assert "the disk took 0.0 s" in caplog.text
+    assert store.trace(writing.node.id).text == "ab"
+    store.close()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
 from bench.crash import killed_migrations
-from tokenscope.store import Store
+from tokenscope.store import Store, journal
 from tokenscope.store.database import FILE, connect
 from tokenscope.store.migrations import m001_initial, same
 from tokenscope.trace import Alternatives, Attention, Column, Origin, Tokens, Trace
@@ -37,24 +40,37 @@ def trace(text: str) -> Trace:
     )  # fmt: skip
 
 
-def old_file(t: Trace) -> bytes:
-    """The file that schema 1 wrote: everything, with the format-1 header."""
-    assert t.alternatives is not None and t.attention is not None
+def old_head(t: Trace) -> dict[str, Any]:
+    """The header of format 1."""
+    assert t.alternatives is not None
     head = {
         "format": 1, "n_prompt": t.n_prompt, "finish": t.finish, "language": t.language,
         "labels": {}, "columns": {n: c.quality for n, c in t.columns.items()},
         "origin": t.origin.to_json(),
         "pieces": {str(k): base64.b64encode(v).decode() for k, v in t.alternatives.pieces.items()},
         "piece_labels": {},
-        "attention": {"form": "full", "layers": [0], "heads": 1, "first": 1},
     }  # fmt: skip
+    if t.attention is not None:
+        head["attention"] = {"form": "full", "layers": [0], "heads": 1, "first": 1}
+    return head
+
+
+def old_arrays(t: Trace) -> dict[str, Any]:
+    """The arrays of format 1."""
+    assert t.alternatives is not None
     arrays = {
         "ids": t.ids, "offsets": t.tokens.offsets, "data": np.frombuffer(t.tokens.data, np.uint8),
         "alternatives.ids": t.alternatives.ids, "alternatives.logprobs": t.alternatives.logprobs,
-        "attention.weights": np.asarray(t.attention.weights),
         **{f"column.{n}": c.values for n, c in t.columns.items()},
     }  # fmt: skip
-    return save(arrays, metadata={"head": json.dumps(head)})
+    if t.attention is not None:
+        arrays["attention.weights"] = np.asarray(t.attention.weights)
+    return arrays
+
+
+def old_file(t: Trace) -> bytes:
+    """The file that schema 1 wrote: everything, with the format-1 header."""
+    return save(old_arrays(t), metadata={"head": json.dumps(old_head(t))})
 
 
 @pytest.fixture
@@ -113,3 +129,29 @@ def test_old_folders_are_brought_up_to_date(old: Path) -> None:
 def test_a_migration_killed_anywhere_is_begun_again(old: Path, tmp_path: Path) -> None:
     """The process dies (os._exit) before its nth call that changes the disk, for every n."""
     assert killed_migrations(old, tmp_path / "copy", check) >= 10
+
+
+def test_a_journal_of_schema_1_is_read(tmp_path: Path) -> None:
+    """Its records: length and crc32 before a safetensors body, all columns in one array."""
+    path = tmp_path / "j"
+    empty = replace(trace("def").cut(0), attention=None, finish="")
+    with open(path, "wb") as file:
+        for start, t in (
+            (0, empty),
+            (0, replace(trace("def"), attention=None)),
+            (3, replace(trace("(xy").cut(2), attention=None, n_prompt=0)),
+        ):
+            head = {**old_head(t), "start": start, "names": list(t.columns)}
+            arrays = {k: v for k, v in old_arrays(t).items() if not k.startswith("column")}
+            arrays["column."] = np.stack([c.values for c in t.columns.values()])
+            body = save(arrays, metadata={"head": json.dumps(head)})
+            file.write(struct.pack("<II", len(body), zlib.crc32(body)) + body)
+        file.write(b"torn")
+    held = journal.read(path)
+    assert held.cut == 4
+    made = held.after(None)
+    assert (made.text, made.n_prompt, made.origin.model, made.language) == (
+        "def(x", 3, "m", "python",
+    )  # fmt: skip
+    assert made.columns["rank"].quality == "bound"
+    assert made.column("entropy").tolist() == [0, 1, 2, 0, 1]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tokenscope as ts
-from tokenscope.backends.scripted import ScriptedBackend
+from tokenscope.backends.scripted import ScriptedBackend, hashed
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import InputError, NotFound, UnknownName
 from tokenscope.runs.generate import Settings, fork, generate
@@ -110,10 +110,14 @@ def test_json_has_no_nan_and_all_tokens(trace: Trace) -> None:
     assert frame["generated"].sum() == len(trace) - trace.n_prompt
 
 
-def test_alternatives_and_rest_sum_to_one(trace: Trace) -> None:
+def test_rest_is_the_mass_of_all_tokens_that_are_no_alternatives(trace: Trace) -> None:
     assert trace.alternatives is not None
-    total = np.exp(trace.alternatives.logprobs[1:]).sum(axis=1) + trace.alternatives.rest[1:]
-    assert np.allclose(total, 1.0, atol=1e-6)
+    assert np.isnan(trace.alternatives.rest[0])
+    for t in range(1, len(trace)):
+        z = hashed(trace.ids[:t].tolist()).astype(np.float64)  # what the script said, once more
+        p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+        others = np.setdiff1d(np.arange(len(p)), trace.alternatives.ids[t])
+        assert trace.alternatives.rest[t] == pytest.approx(p[others].sum(), abs=2e-6)
 
 
 def test_tree() -> None:
@@ -132,6 +136,20 @@ def test_tree() -> None:
 
 
 def test_summary(trace: Trace) -> None:
-    s = trace.summary()
-    assert s["perplexity"] == pytest.approx(np.exp(s["mean_surprisal"]))
-    assert s["tokens"] == s["prompt_tokens"] + s["generated_tokens"]
+    """Every figure from what the script said, not from the trace's own columns."""
+    nats, entropies = [], []
+    for t in range(trace.n_prompt, len(trace)):
+        z = hashed(trace.ids[:t].tolist()).astype(np.float64)
+        logp = z - z.max() - np.log(np.exp(z - z.max()).sum())
+        nats.append(-logp[trace.ids[t]])
+        entropies.append(-(np.exp(logp) * logp).sum())
+    assert 256 not in trace.ids.tolist(), "no end token here: every token is one byte"
+    times = trace.column("time_ms")[trace.n_prompt :].astype(np.float64)
+    assert trace.summary() == pytest.approx(
+        {
+            "tokens": 22, "prompt_tokens": 10, "generated_tokens": 12,
+            "mean_surprisal": np.mean(nats), "perplexity": np.exp(np.mean(nats)),
+            "bits_per_byte": np.sum(nats) / np.log(2) / 12, "joint_logprob": -np.sum(nats),
+            "mean_entropy": np.mean(entropies), "tokens_per_s": 1000 / np.median(times),
+        }, rel=1e-5,
+    )  # fmt: skip

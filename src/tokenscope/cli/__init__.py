@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from tokenscope.cli import backup, bench, decode, doctor, explain, models, serve, structure
+from tokenscope.cli import backup, bench, causes, decode, doctor, explain, models, serve, structure
 from tokenscope.cli.output import fail
 from tokenscope.errors import TokenScopeError
 
@@ -22,8 +22,9 @@ app = typer.Typer(
     help="TokenScope: look into a code model while it decodes.",
 )  # fmt: skip
 for command in (
-    serve.serve, decode.generate, decode.score, models.models, explain.explain, structure.structure,
-    bench.bench, doctor.doctor, backup.backup, backup.restore, backup.purge,
+    serve.serve, decode.generate, decode.score, models.models, explain.explain, causes.patch,
+    causes.ablate, causes.lens, causes.heads, structure.structure, bench.bench, doctor.doctor,
+    backup.backup, backup.restore, backup.purge,
 ):  # fmt: skip
     app.command()(command)
 

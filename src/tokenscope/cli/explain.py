@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenscope.cli.causes import progress as _progress
+from tokenscope.cli.causes import read_text
+from tokenscope.cli.causes import token_of as _token
 from tokenscope.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -21,11 +23,23 @@ from tokenscope.errors import InputError
 
 if TYPE_CHECKING:
     from tokenscope.explain.explanation import Explanation
+    from tokenscope.runs.model import Model
 
 
 def explain(
-    path: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace kept with --save.")],
-    at: Annotated[int, typer.Option("--at", help="Index of the token to explain.")],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="TRACE", help="A trace kept with --save.")
+    ] = None,
+    at: Annotated[
+        int | None, typer.Option("--at", help="Index of the token to explain.")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts", help="Instead of a trace: a file of prompts (JSON lines, or one a line), "
+            "averaged with intervals.",
+        ),
+    ] = None,
     contrast: Annotated[
         str | None, typer.Option("--contrast", help="Rather than this token (text or #id).")
     ] = None,
@@ -50,10 +64,17 @@ def explain(
     as_json: JsonOption = False,
 ) -> int:  # fmt: skip
     """Say why the model chose a token, and show what backs it."""
+    if prompts is not None:
+        if path is not None or at is not None or also or contrast is not None:
+            raise InputError("prompts", "stands alone: a prompt names its own at and contrast")
+        engine = loaded(model, dtype, device, allow_network)
+        return many(engine, prompts, method, as_json)
     from tokenscope.runs.explain import Control
     from tokenscope.runs.explain import explain as start
     from tokenscope.trace import read
 
+    if path is None or at is None:
+        raise InputError("TRACE", "a trace and --at are needed, or --prompts")
     if not path.is_file():
         raise InputError("TRACE", "is no file")
     trace = read(path)
@@ -69,6 +90,27 @@ def explain(
     return 0 if made.converged else 1
 
 
+def many(engine: Model, path: Path, method: str, as_json: bool) -> int:
+    """The same over many prompts; exit 1 where one failed."""
+    from tokenscope.control import Control
+    from tokenscope.runs.explain_many import explain_many, read_prompts
+
+    given = read_prompts(read_text(path, "prompts"))
+    methods = list(dict.fromkeys((method, "input_x_gradient", "attention_mean")))
+    made = explain_many(engine, given, methods=methods, control=Control(_progress))
+    if as_json:
+        document(made.to_json())
+    else:
+        print(f"{made.n} prompts; mean with 95 % bootstrap interval")
+        frame = made.to_pandas()
+        largest = frame[frame["what"] == "part"]["mean"].abs().nlargest(12).index
+        kept = frame[(frame["what"] != "part") | frame.index.isin(largest)]
+        print(visible(kept.to_string(index=False)))
+    for f in made.failures:
+        say(f"prompt {f['index']} {f['method']}: {f['reason']}")
+    return 1 if made.failures else 0
+
+
 def show(made: Explanation) -> None:
     """The sentence, the heaviest tokens, the tables; everything as plain text."""
     print(visible(made.sentence))
@@ -82,14 +124,3 @@ def show(made: Explanation) -> None:
     for name, table in made.tables.items():
         print(f"\n{name}: {visible(table.note)}")
         print(visible(made.table(name).head(40).to_string(index=False)))
-
-
-def _token(given: str | None) -> str | int | None:
-    if given is not None and given.startswith("#") and given[1:].isdigit():
-        return int(given[1:])
-    return given
-
-
-def _progress(done: int, total: int, what: str) -> None:
-    if sys.stderr.isatty() and done in (0, total):
-        say(f"{what} {done}/{total}")

@@ -56,6 +56,9 @@ def serve(
     most_runs: Annotated[
         int, typer.Option(min=1, max=256, help="Runs at once; one more is told to wait.")
     ] = 8,
+    unattended: Annotated[
+        float, typer.Option(min=0, help="Minutes that a run goes on when no page watches it.")
+    ] = 10.0,
     new_token: Annotated[
         bool, typer.Option("--new-token", help="Make a new key: signs every browser out.")
     ] = False,
@@ -84,6 +87,7 @@ def serve(
             store,
             access,
             most_runs,
+            unattended=60 * unattended,
         )
         url = address(host, listening.getsockname()[1], names, access.https, behind_proxy)
         key = f"{url}/?token={token}"
@@ -135,9 +139,11 @@ def run(served: Served, listening: socket.socket, cert: Path | None, key: Path |
     """Serve until a signal comes; then stop the runs, keep what they wrote, and return."""
     import uvicorn
 
+    from tokenscope.server.connection import Connection
+
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: object) -> None:
-            served.house.live.stop()  # streams end, so that connections can close
+            served.house.jobs.stop()  # streams end, so that connections can close
             super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
     # uvicorn raises the signals again when it is done; here that shall not kill us mid-way
@@ -146,6 +152,6 @@ def run(served: Served, listening: socket.socket, cert: Path | None, key: Path |
     config = uvicorn.Config(
         served.app, log_config=None, access_log=False, server_header=False, ws="none",
         lifespan="on", proxy_headers=False, timeout_graceful_shutdown=GRACE,
-        timeout_keep_alive=30, ssl_certfile=cert, ssl_keyfile=key,
+        timeout_keep_alive=30, http=Connection, ssl_certfile=cert, ssl_keyfile=key,
     )  # fmt: skip
     Server(config).run(sockets=[listening])

@@ -12,7 +12,7 @@ renormalise by Z and distort the distribution (Park 2024, arXiv 2405.21047): Z i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -67,13 +67,15 @@ class Judged:
 def judge_alternatives(
     pieces: Sequence[bytes], candidates: Sequence[Sequence[bytes | None]], language: str,
     first: int = 0, budget_s: float = float("inf"),
+    step: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Judged:  # fmt: skip
     """Judge the candidates of every token from ``first`` on.
 
     ``pieces``: the bytes of all T tokens; ``candidates[t]``: the bytes of the alternatives of token
     ``t``, None for one that is absent or special (its verdict is unknown). Python costs 0.3-3 ms a
     candidate, other languages a parse or a few (up to 0.2 s). When ``budget_s`` is spent the
-    tokens that are left are not judged: fewer rows come back.
+    tokens that are left are not judged: fewer rows come back. ``step(done, total, what)`` is told
+    before each candidate, and may raise to stop.
     """
     begin = monotonic()
     width = max((len(c) for c in candidates), default=0)
@@ -87,6 +89,7 @@ def judge_alternatives(
             for k, candidate in enumerate(candidates[t]):
                 if candidate is None:
                     continue
+                step(t - first, len(out), "viability")
                 if python is not None:
                     answer = python.viable(candidate)
                     out[t - first, k] = UNKNOWN if answer is None else VIABLE if answer else NOT

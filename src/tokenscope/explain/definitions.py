@@ -135,16 +135,20 @@ define(
     "direct_logit", "lens", "Direct logit attribution", "nats",
     "c / sigma * gamma . (W_U[A] - W_U[B]), sigma frozen at its value in this run; LayerNorm "
     "centres c first; without B: W_U[A] minus the mean row", "Elhage 2021",
-    "Direct effects only: what a part does through later layers counts for those. With a final "
-    "softcap it explains the logits before the cap.",
+    "Without B the total is z_A minus the mean logit: no logprob, and nats of nothing that the "
+    "model puts out. Direct effects only: what a part does through later layers counts for "
+    "those. With a final softcap it explains the logits before the cap.",
 )  # fmt: skip
 # --- ablation ---------------------------------------------------------------------------------
 define(
     "ablation", "ablation", "Effect of ablation", "nats",
     "f(x) - f(x with the part's output replaced by zero, or by its mean over this sequence)",
-    "Wang 2022, arXiv 2211.00593; Geva 2023, arXiv 2304.14767 (edges)",
-    "Later layers may compensate (McGrath 2023, arXiv 2307.15771): a small effect is no proof of "
-    "no role.",
+    "zero: Michel 2019, arXiv 1905.10650; mean over the text's own positions: own measure, after "
+    "Wang 2022, arXiv 2211.00593, who average over a reference set; Geva 2023, arXiv 2304.14767 "
+    "(edges)",
+    "The mean of this text still holds what the text is about, so its effects are smaller than "
+    "with a reference set. Later layers may compensate (McGrath 2023, arXiv 2307.15771): a small "
+    "effect is no proof of no role.",
 )  # fmt: skip
 # --- faithfulness -----------------------------------------------------------------------------
 define(
@@ -206,7 +210,8 @@ define(
     "Olsson measures on repeated random tokens; here it is measured on this text.",
 )  # fmt: skip
 define(
-    "norm_weighted", "heads", "Norm-weighted attention", "norm", "|a_ij f(x_j)| with f(x) = x W_V W_O of the head",  # noqa: E501
+    "norm_weighted", "heads", "Norm-weighted attention", "norm",
+    "|a_ij f(x_j)| with f(x) = (x W_V + b_V) W_O of the head, b_V where the family has one",
     "Kobayashi 2020, arXiv 2004.10102", "A norm behind the attention (Gemma 2) is left out.",
 )  # fmt: skip
 define(

@@ -46,7 +46,8 @@ class Explanation:
 
     ``values`` float32 (at,) nats per token before it. ``value`` is f(x): ln p(A), or z_A - z_B.
     ``gap`` is the completeness gap, sum(values) - [f(e) - f(e')]; None where the method claims no
-    completeness. ``evidence`` stands beside the sentence. ``converged`` False: the values must not be used, ``note`` says why.
+    completeness. ``evidence`` stands beside the sentence. ``converged`` False: the values must
+    not be used, ``note`` says why.
     """
 
     trace: Trace

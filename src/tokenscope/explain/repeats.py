@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ from tokenscope.explain.gradients import F32
 from tokenscope.explain.intervals import F64, intervals
 from tokenscope.explain.lens_grid import next_logprobs
 
-# name -> how far before the query the key stands, for copies of ``length`` tokens
+if TYPE_CHECKING:
+    import pandas as pd
+
 SCORES = ("repeat_induction", "repeat_previous", "repeat_duplicate")
 LENGTH, DRAWS = 50, 8
 
@@ -52,6 +55,20 @@ class Repeats:
         shape = drawn.shape[1:]
         mean, low, high = intervals(drawn.reshape(len(drawn), -1))
         return mean.reshape(shape), low.reshape(shape), high.reshape(shape)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per head and pattern: score, layer, head, mean, low, high, draws."""
+        import pandas as pd
+
+        rows = []
+        for name, drawn in self.scores.items():
+            mean, low, high = self.interval(name)
+            rows += [
+                {"score": name, "layer": self.layers[i], "head": int(h), "mean": float(mean[i, h]),
+                 "low": float(low[i, h]), "high": float(high[i, h]), "draws": len(drawn)}
+                for i, h in np.argwhere(np.isfinite(mean))
+            ]  # fmt: skip
+        return pd.DataFrame(rows)
 
 
 def repeats(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenscope.backends.protocol import Feed
+from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.trace.record import Trace
@@ -37,7 +38,7 @@ def attention_rows(engine: Engine, trace: Trace, t: int) -> tuple[NDArray[np.flo
 
 
 def attended_by(
-    engine: Engine, trace: Trace, t: int, layer: Pick, head: Pick
+    engine: Engine, trace: Trace, t: int, layer: Pick, head: Pick, control: Control = QUIET
 ) -> tuple[NDArray[np.float32], Source]:
     """float32 (T,): at u, what token u's step gave to token ``t``; NaN where u <= t.
 
@@ -60,6 +61,7 @@ def attended_by(
     if not engine.abilities.attention:
         raise AbilityError("this backend has no attention rows")
     for start in range(t + 1, total, WINDOW):  # token u's row is that of the query u - 1
+        control.step(start, total, "attention")
         end = min(start + WINDOW, total)
         block = recompute_rows(engine, trace, start - 1, end - 1)  # (L, H, n, keys)
         out[start:end] = _pick(block[..., t], engine, layer, head)

@@ -17,6 +17,7 @@ from tokenscope.code.follow import Follower
 from tokenscope.code.prefix_tree import Verdict
 from tokenscope.code.viable import Judged, judge_alternatives, viable_columns
 from tokenscope.code.views import language_of, structure
+from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.runs.attend import WINDOW, Pick, recompute_rows, reduced
@@ -70,6 +71,7 @@ def attention_between(
     normalise: Normalise = "mass",
     part: str = "all",
     language: str | None = None,
+    control: Control = QUIET,
 ) -> tuple[NodeMatrix, str]:
     """The node x node matrix of one layer and head, or of the mean or maximum over them.
 
@@ -77,7 +79,7 @@ def attention_between(
     unrecorded mass. Raises InputError, UnknownName, CapacityError, AbilityError.
     """
     cells = structure(trace, language)
-    rows, source, have, unrecorded = _rows(engine, trace, layer, head)
+    rows, source, have, unrecorded = _rows(engine, trace, layer, head, control)
     if part not in ("all", "generated", "prompt"):
         raise InputError("part", "must be 'all', 'generated' or 'prompt'")
     start = max(have.start, trace.n_prompt) if part == "generated" else have.start
@@ -90,7 +92,7 @@ def attention_between(
 
 
 def _rows(
-    engine: Engine, trace: Trace, layer: Pick, head: Pick
+    engine: Engine, trace: Trace, layer: Pick, head: Pick, control: Control
 ) -> tuple[
     Callable[[int], NDArray[np.float32]], str, range, Callable[[int], float] | None
 ]:  # fmt: skip
@@ -109,6 +111,7 @@ def _rows(
         def row(t: int) -> NDArray[np.float32]:
             if t not in held:  # the queries come in order: one window of rows at a time
                 held.clear()
+                control.step(t, total, "attention")
                 end = min(t + WINDOW, total)
                 block = recompute_rows(engine, trace, t - 1, end - 1)
                 window = reduced(block, layers, layer, head)
@@ -132,8 +135,9 @@ def _rows(
 
 
 def viability(
-    trace: Trace, t: int | None = None, *, language: str | None = None, budget_s: float = 5.0
-) -> Judged:
+    trace: Trace, t: int | None = None, *, language: str | None = None, budget_s: float = 5.0,
+    control: Control = QUIET,
+) -> Judged:  # fmt: skip
     """Verdicts on the alternatives of token ``t``, or of every generated token in order until
     ``budget_s`` is spent (the tokens after that are not judged). Raises InputError, AbilityError.
     """
@@ -150,7 +154,7 @@ def viability(
         [None if i < 0 or i in table.labels else table.pieces.get(i) for i in table.ids[n].tolist()]
         for n in range(first, last)
     ]
-    return judge_alternatives(pieces, candidates, name, first, budget_s)
+    return judge_alternatives(pieces, candidates, name, first, budget_s, control.step)
 
 
 def with_viability(trace: Trace, judged: Judged) -> Trace:
@@ -163,6 +167,6 @@ def with_viability(trace: Trace, judged: Judged) -> Trace:
 
 
 __all__ = [
-    "Followed", "Followers", "Judged", "Verdict", "attention_between", "viability",
+    "Followed", "Followers", "Judged", "NodeMatrix", "Verdict", "attention_between", "viability",
     "with_viability",
 ]  # fmt: skip

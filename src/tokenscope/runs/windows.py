@@ -113,6 +113,9 @@ class Windows:
         body = self.total - self._marks
         mark, new = self._given.slice(0, self._marks), 0
         for start, end in windows(body, self._size, self._overlap):
+            if self.control.cancelled:
+                self.finish = "cancelled"
+                return
             piece = self._given.slice(self._marks + start, self._marks + end)
             run = begin(
                 self._engine, mark.joined(piece), "score", self._settings,
@@ -128,6 +131,7 @@ class Windows:
             step = self._step(run.trace, start, new)
             new = step.end
             self._done.append(step)
+            self.control.progress(new, self.total, "tokens")
             yield step
         self.finish = "scored"
 

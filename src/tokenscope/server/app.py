@@ -16,7 +16,8 @@ from tokenscope.server import faults, gallery, page
 from tokenscope.server.access import Access
 from tokenscope.server.bodies import Bodies
 from tokenscope.server.house import House
-from tokenscope.server.live import MOST_RUNS, Live
+from tokenscope.server.jobs import MOST_RUNS, UNATTENDED, Jobs
+from tokenscope.server.leaving import Left, left
 from tokenscope.server.schema import add_routes
 from tokenscope.server.security import Guard
 from tokenscope.store import Store
@@ -33,7 +34,7 @@ def routes_of(house: House, folder: Path = page.FOLDER) -> FastAPI:
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await anyio.to_thread.run_sync(house.live.close)
+        await anyio.to_thread.run_sync(house.jobs.close)
 
     app = FastAPI(
         title="TokenScope", openapi_url=None, docs_url=None, redoc_url=None, lifespan=life,
@@ -41,6 +42,7 @@ def routes_of(house: House, folder: Path = page.FOLDER) -> FastAPI:
     )  # fmt: skip
     app.state.house = house
     faults.install(app)
+    app.add_exception_handler(Left, left)
     add_routes(app)
     app.include_router(page.router(folder))
     return app
@@ -61,9 +63,9 @@ class Served:
 
 def open_house(
     model: Model, store: Store, access: Access, most_runs: int = MOST_RUNS,
-    folder: Path = page.FOLDER,
+    folder: Path = page.FOLDER, unattended: float = UNATTENDED,
 ) -> Served:  # fmt: skip
     """Put model, store and page together, behind the guard."""
     logging.getLogger("uvicorn.access").disabled = True  # a request line may hold the key
-    house = House(model, store, Live(most_runs), gallery.read())
+    house = House(model, store, Jobs(most_runs, unattended), gallery.read())
     return Served(guarded(routes_of(house, folder), access), house)

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
+from numpy.typing import NDArray
 
+from tokenscope.control import Control
 from tokenscope.errors import InputError
 from tokenscope.explain.definitions import DEFINITIONS
-from tokenscope.explain.heads import ALL_STATISTICS, PATTERNS
+from tokenscope.explain.heads import ALL_STATISTICS, PATTERNS, Found, Survey
 from tokenscope.explain.methods import METHODS
 from tokenscope.explain.tables import TABLES
 from tokenscope.runs import heads
 from tokenscope.runs.explain import Explaining, ablation
 from tokenscope.server import explain_wire as wire
-from tokenscope.server.explain_stream import ExplainWriter
+from tokenscope.server.explain_job import Explain
 from tokenscope.server.house import TheHouse
+from tokenscope.server.leaving import worked
 from tokenscope.server.numbers import MAX_INDEX, OCTETS, number_or_word, octets
-from tokenscope.server.stream import EventStream
+from tokenscope.server.wire import JobInfo
 
 router = APIRouter(prefix="/api")
-EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Server-sent events; the data of each is one ExplainEvent.",
-        "content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/ExplainEvent"}}},
-    }
-}
 Position = Annotated[int, Query(ge=0, le=MAX_INDEX)]
 
 
@@ -56,43 +53,47 @@ def explain_info(house: TheHouse) -> wire.ExplainInfo:
     )  # fmt: skip
 
 
-@router.post("/nodes/{node}/explain", response_class=Response, responses=EVENTS)
-def explain_route(node: str, body: wire.ExplainRequest, house: TheHouse) -> EventStream:
-    """Why this token rather than that one: a job with progress; stop it with the runs route."""
-    trace = house.store.trace(node)
-    with house.live.slot() as slot:
-        return EventStream(
-            ExplainWriter(
-                lambda control: Explaining(
-                    house.model, trace, body.at, body.contrast, body.method, body.token,
-                    body.tables, control,
-                ),
-                node, slot,
+@router.post("/nodes/{node}/explain", status_code=202)
+def explain_route(node: str, body: wire.ExplainRequest, house: TheHouse) -> JobInfo:
+    """Why this token rather than that one: a job; its events are ExplainEvents."""
+    row, trace = house.store.node(node), house.store.trace(node)
+    with house.jobs.place() as place:
+        work = Explain(
+            lambda control: Explaining(
+                house.model, trace, body.at, body.contrast, body.method, body.token,
+                body.tables, control,
             )
         )  # fmt: skip
+        return place.start("explain", row.session, node, work).info()
 
 
 @router.post("/nodes/{node}/ablate")
-def ablate_route(node: str, body: wire.AblateRequest, house: TheHouse) -> wire.AblateResponse:
+async def ablate_route(
+    node: str, body: wire.AblateRequest, request: Request, house: TheHouse
+) -> wire.AblateResponse:
     """The effect of taking out one head, MLP or attention edge."""
-    trace = house.store.trace(node)
-    with house.live.slot():
-        value, effect = ablation(
-            house.model, trace, body.at, part=body.part, layer=body.layer, head=body.head,
-            query=body.query, key=body.key, how=body.how, contrast=body.contrast,
-            token=body.token,
+
+    def work(control: Control) -> tuple[float, float]:
+        return ablation(
+            house.model, house.store.trace(node), body.at, part=body.part, layer=body.layer,
+            head=body.head, query=body.query, key=body.key, how=body.how, contrast=body.contrast,
+            token=body.token, control=control,
         )  # fmt: skip
+
+    value, effect = await worked(request, house, work)
     return wire.AblateResponse(value=value, effect=effect)
 
 
 @router.get("/nodes/{node}/heads", response_class=Response, responses=OCTETS)
-def heads_route(
-    node: str, house: TheHouse, size: Annotated[int, Query(ge=1, le=256)] = 48
+async def heads_route(
+    node: str, request: Request, house: TheHouse, size: Annotated[int, Query(ge=1, le=256)] = 48
 ) -> Response:
     """float32 (S, L, H) statistics, int32 (S,) counts, float32 (L, H, C, C) pictures."""
-    trace = house.store.trace(node)
-    with house.live.slot():
-        seen = heads.survey(house.model, trace, size)
+
+    def work(control: Control) -> Survey:
+        return heads.survey(house.model, house.store.trace(node), size, control)
+
+    seen = await worked(request, house, work)
     layers, per, cells = seen.pictures.shape[:3]
     return octets(
         np.stack([seen.statistics[name] for name in ALL_STATISTICS]),
@@ -104,8 +105,9 @@ def heads_route(
 
 
 @router.get("/nodes/{node}/matrix", response_class=Response, responses=OCTETS)
-def matrix_route(
+async def matrix_route(
     node: str,
+    request: Request,
     house: TheHouse,
     layer: Position = 0,
     head: Annotated[str, Query(max_length=10)] = "mean",
@@ -116,35 +118,40 @@ def matrix_route(
     k1: Position | None = None,
 ) -> Response:
     """float32 (queries, keys) of one head, of the mean or maximum over heads, or the rollout."""
-    trace = house.store.trace(node)
-    n = len(trace)
-    queries, keys = (q0, n if q1 is None else q1), (k0, n if k1 is None else k1)
-    for name, (start, end) in (("q0", queries), ("k0", keys)):
-        if not 0 <= start < end <= n:
-            raise InputError(name, f"must be a part of 0..{n}, not empty")
-    with house.live.slot():
+
+    def work(control: Control) -> tuple[NDArray[np.float32], str]:
+        trace = house.store.trace(node)
+        n = len(trace)
+        queries, keys = (q0, n if q1 is None else q1), (k0, n if k1 is None else k1)
+        for name, (start, end) in (("q0", queries), ("k0", keys)):
+            if not 0 <= start < end <= n:
+                raise InputError(name, f"must be a part of 0..{n}, not empty")
         if kind == "rollout":
-            values, source = heads.rollout(house.model, trace), "recomputed"
-            values = values[slice(*queries), slice(*keys)]
-        else:
-            values, source = heads.window(
-                house.model, trace, layer, number_or_word("head", head), queries, keys, kind
-            )
+            whole = heads.rollout(house.model, trace, control)
+            return whole[slice(*queries), slice(*keys)], "recomputed"
+        return heads.window(
+            house.model, trace, layer, number_or_word("head", head), queries, keys, kind,
+        )  # fmt: skip
+
+    values, source = await worked(request, house, work)
     shape = ",".join(map(str, values.shape))
     return octets(values, attention_source=source, attention_shape=shape)
 
 
 @router.get("/nodes/{node}/find")
-def find_route(
+async def find_route(
     node: str,
+    request: Request,
     house: TheHouse,
     pattern: Annotated[str, Query(max_length=40)],
     query: Position | None = None,
     keys: Annotated[str, Query(max_length=4000, pattern=r"^(\d{1,9}(,\d{1,9})*)?$")] = "",
 ) -> list[wire.FoundHead]:
     """Heads that show a pattern most; ``edge`` takes a query position and key positions."""
-    trace = house.store.trace(node)
     wanted = [int(k) for k in keys.split(",") if k]
-    with house.live.slot():
-        found = heads.find(house.model, trace, pattern, query, wanted)
+
+    def work(_: Control) -> list[Found]:
+        return heads.find(house.model, house.store.trace(node), pattern, query, wanted)
+
+    found = await worked(request, house, work)
     return [wire.FoundHead(layer=f.layer, head=f.head, score=f.score) for f in found]

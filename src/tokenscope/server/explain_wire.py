@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tokenscope.server.wire import ErrorEvent, Request, Response
+from tokenscope.server.wire import DoneEvent, ErrorEvent, ProgressEvent, Request, Response
 
 Cell = str | int | float | list[float | None] | list[str] | None
 Names = Annotated[list[Annotated[str, Field(max_length=40)]], Field(max_length=16)]
@@ -127,15 +127,6 @@ class ExplainStart(Response):
     tables: list[str]
 
 
-class ExplainProgress(Response):
-    """``done`` of ``total`` pieces of the stage ``what``."""
-
-    type: Literal["progress"]
-    done: int
-    total: int
-    what: str
-
-
 class AttributionEvent(Response):
     """The attribution: ``values`` nats per token before ``at``; ``value`` f(x); see Explanation."""
 
@@ -171,14 +162,16 @@ class TableEvent(Response):
     refused: bool
 
 
-class ExplainEnd(Response):
-    """Last event of a job that ended well, also when it was cancelled."""
-
-    type: Literal["end"]
-    finish: Literal["done", "cancelled"]
-
-
 ExplainEvent = Annotated[
-    ExplainStart | ExplainProgress | AttributionEvent | TableEvent | ExplainEnd | ErrorEvent,
+    ExplainStart | ProgressEvent | AttributionEvent | TableEvent | DoneEvent | ErrorEvent,
     Field(discriminator="type"),
 ]
+
+
+class ExplainMessage(Response):
+    """An event of an explanation, as it travels."""
+
+    run: str
+    node: str
+    kind: Literal["explain"]
+    event: ExplainEvent

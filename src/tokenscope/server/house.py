@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
-from tokenscope.server.live import Live
+from tokenscope.runs.structure import Followers
+from tokenscope.server.jobs import Jobs
 from tokenscope.server.wire import GalleryItem
 from tokenscope.store import Store
 
@@ -21,8 +22,9 @@ class House:
 
     model: Model
     store: Store
-    live: Live = field(default_factory=Live)
+    jobs: Jobs = field(default_factory=Jobs)
     gallery: list[GalleryItem] = field(default_factory=list)
+    followers: Followers = field(default_factory=Followers)
 
 
 def the_house(request: Request) -> House:

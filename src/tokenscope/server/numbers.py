@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 
+from tokenscope.control import Control
 from tokenscope.errors import InputError
-from tokenscope.runs.attend import Pick, attended_by, attention_rows
+from tokenscope.runs.attend import Pick, Source, attended_by, attention_rows
 from tokenscope.server.house import TheHouse
+from tokenscope.server.leaving import worked
 
 router = APIRouter(prefix="/api/nodes/{node}")
 OCTETS: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
@@ -48,29 +50,39 @@ def alternatives(node: str, house: TheHouse) -> Response:
 
 
 @router.get("/attention/{t}", response_class=Response, responses=OCTETS)
-def attention(node: str, t: int, house: TheHouse) -> Response:
+async def attention(node: str, t: int, request: Request, house: TheHouse) -> Response:
     """float32 (L, H, t): what the step that chose token ``t`` looked at."""
-    trace = house.store.trace(node)
-    check_index("t", t, len(trace))
-    rows, source = attention_rows(house.model, trace, t)
+
+    def work(_: Control) -> tuple[NDArray[np.float32], Source]:
+        trace = house.store.trace(node)
+        check_index("t", t, len(trace))
+        return attention_rows(house.model, trace, t)
+
+    rows, source = await worked(request, house, work)
     shape = ",".join(str(n) for n in rows.shape)
     return octets(rows, attention_source=source, attention_shape=shape)
 
 
 @router.get("/attended/{t}", response_class=Response, responses=OCTETS)
-def attended(
+async def attended(
     node: str,
     t: int,
+    request: Request,
     house: TheHouse,
     layer: Annotated[str, Query(max_length=10)] = "mean",
     head: Annotated[str, Query(max_length=10)] = "mean",
 ) -> Response:
     """float32 (T,): value ``u`` is what token ``u`` gave to token ``t``."""
-    trace = house.store.trace(node)
-    check_index("t", t, len(trace))
-    values, source = attended_by(
-        house.model, trace, t, number_or_word("layer", layer), number_or_word("head", head)
-    )
+
+    def work(control: Control) -> tuple[NDArray[np.float32], Source]:
+        trace = house.store.trace(node)
+        check_index("t", t, len(trace))
+        return attended_by(
+            house.model, trace, t, number_or_word("layer", layer), number_or_word("head", head),
+            control,
+        )  # fmt: skip
+
+    values, source = await worked(request, house, work)
     return octets(values, attention_source=source, attention_shape=str(len(values)))
 
 

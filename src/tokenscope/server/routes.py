@@ -61,8 +61,9 @@ def rename_session(session: str, body: TitleRequest, house: TheHouse) -> Session
 
 @router.delete("/sessions/{session}", status_code=204)
 def delete_session(session: str, house: TheHouse) -> None:
-    """Hide a session; ``restore`` brings it back until it is purged."""
+    """Hide a session and stop its runs; ``restore`` brings it back until it is purged."""
     house.store.delete_session(session)
+    house.jobs.cancel_of(session=session)
 
 
 @router.post("/sessions/{session}/restore")
@@ -104,7 +105,7 @@ def rename_node(node: str, body: TitleRequest, house: TheHouse) -> NodeInfo:
 def delete_node(node: str, house: TheHouse) -> None:
     """Hide a branch and all that grew from it; ``restore`` brings them back until purged."""
     for gone in house.store.delete_node(node):
-        house.live.cancel_node(gone)
+        house.jobs.cancel_of(node=gone)
 
 
 @router.post("/nodes/{node}/restore")

@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from tokenscope.server import decoding, explain_routes, numbers, routes, structure_routes
-from tokenscope.server.explain_wire import ExplainEvent
-from tokenscope.server.wire import ErrorResponse, StreamEvent
+from tokenscope.server.explain_wire import ExplainMessage
+from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 
 
 def add_routes(app: FastAPI) -> None:
@@ -34,8 +34,7 @@ def document() -> dict[str, Any]:
     schemas = found["components"]["schemas"]
     template = "#/components/schemas/{model}"
     shapes: dict[str, Any] = {
-        "StreamEvent": StreamEvent, "ErrorResponse": ErrorResponse,
-        "ExplainEvent": ExplainEvent,
+        "FeedEvent": HelloEvent | StreamMessage | ExplainMessage, "ErrorResponse": ErrorResponse,
     }  # fmt: skip
     for name, shape in shapes.items():
         schema = TypeAdapter(shape).json_schema(ref_template=template, mode="serialization")

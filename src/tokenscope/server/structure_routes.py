@@ -12,16 +12,20 @@ from tokenscope.code.aliases import PLAIN
 from tokenscope.code.languages import LANGUAGES
 from tokenscope.code.rollup import AGGREGATES
 from tokenscope.code.views import language_of, rolled
+from tokenscope.control import Control
 from tokenscope.runs.structure import (
-    Followers,
+    Judged,
+    NodeMatrix,
     attention_between,
     viability,
     with_viability,
 )
 from tokenscope.server import structure_wire as wire
 from tokenscope.server.house import TheHouse
+from tokenscope.server.leaving import worked
 from tokenscope.server.numbers import check_index, number_or_word
 from tokenscope.server.present import numbers
+from tokenscope.trace import Trace
 from tokenscope.trace.regions import CATEGORIES, LEVEL_BITS, LEVELS
 
 router = APIRouter(prefix="/api")
@@ -45,11 +49,11 @@ def structure_info() -> wire.StructureInfo:
 
 @router.get("/nodes/{node}/structure")
 def structure_route(
-    node: str, house: TheHouse, request: Request, language: LanguageName = ""
+    node: str, house: TheHouse, language: LanguageName = ""
 ) -> wire.StructureResponse:
     """The regions of a branch, also of one that is still growing."""
     trace = house.store.trace(node)
-    found = _followers(request).look(node, trace, language or None)
+    found = house.followers.look(node, trace, language or None)
     cells, regions = found.alignment, found.alignment.regions
     return wire.StructureResponse(
         language=found.language, tokens=len(trace), kinds=list(regions.kinds),
@@ -93,8 +97,9 @@ def rollup_route(
 
 
 @router.get("/nodes/{node}/between")
-def between_route(
+async def between_route(
     node: str,
+    request: Request,
     house: TheHouse,
     by: Level = "statement",
     layer: Annotated[str, Query(max_length=10)] = "mean",
@@ -105,13 +110,15 @@ def between_route(
     language: LanguageName = "",
 ) -> wire.NodeMatrixResponse:
     """Attention between the nodes of a level."""
-    trace = house.store.trace(node)
-    with house.live.slot():
-        made, source = attention_between(
-            house.model, trace, by, layer=number_or_word("layer", layer),
+
+    def work(control: Control) -> tuple[NodeMatrix, str]:
+        return attention_between(
+            house.model, house.store.trace(node), by, layer=number_or_word("layer", layer),
             head=number_or_word("head", head), drop_sink=sink == "drop", normalise=normalise,
-            part=part, language=language or None,
+            part=part, language=language or None, control=control,
         )  # fmt: skip
+
+    made, source = await worked(request, house, work)
     return wire.NodeMatrixResponse(
         by=by, normalise=normalise, source=source, region=made.region.tolist(),
         label=list(made.label), start=made.start.tolist(), end=made.end.tolist(),
@@ -133,33 +140,28 @@ def viability_row_route(
 
 
 @router.get("/nodes/{node}/viability")
-def viability_route(
+async def viability_route(
     node: str,
+    request: Request,
     house: TheHouse,
     language: LanguageName = "",
     budget: Annotated[float, Query(ge=0, le=30)] = 5.0,
 ) -> wire.ViabilityResponse:
     """The same for every generated token, within ``budget`` seconds, with the two columns."""
-    trace = house.store.trace(node)
-    name = language_of(trace, language or None)
-    with house.live.slot():
-        made = viability(trace, language=name, budget_s=budget)
-    whole = with_viability(trace, made)
+
+    def work(control: Control) -> tuple[Judged, Trace, str]:
+        trace = house.store.trace(node)
+        name = language_of(trace, language or None)
+        made = viability(trace, language=name, budget_s=budget, control=control)
+        return made, with_viability(trace, made), name
+
+    made, whole, name = await worked(request, house, work)
     return wire.ViabilityResponse(
         language=name, first=made.first,
         verdicts=[made.row(made.first + i) for i in range(len(made.verdicts))],
         viable_mass=numbers(whole.column("viable_mass")),
         viable_entropy=numbers(whole.column("viable_entropy")),
     )  # fmt: skip
-
-
-def _followers(request: Request) -> Followers:
-    """The followers of this application; they live as long as it does."""
-    state = request.app.state
-    if not hasattr(state, "followers"):
-        state.followers = Followers()
-    found: Followers = state.followers
-    return found
 
 
 def _short(values: NDArray[np.float64]) -> list[float | None]:

@@ -258,6 +258,32 @@ class TraceResponse(Response):
     origin: dict[str, object]
 
 
+# --- jobs -------------------------------------------------------------------------------------
+class JobInfo(Response):
+    """A job of the server and where it stands: ``done`` of ``total`` pieces of ``what``.
+
+    ``node``: the branch that it writes or explains; ``left_s``: seconds that it may still take,
+    by the pieces done so far.
+    """
+
+    run: str
+    kind: Literal["generate", "fork", "score", "explain", "load"]
+    node: str | None
+    session: str | None
+    running: bool
+    done: int
+    total: int | None
+    what: str
+    left_s: float | None
+
+
+class HelloEvent(Response):
+    """First event of a view: the jobs in it as they stand. It is no event of a job: no id."""
+
+    type: Literal["hello"]
+    jobs: list[JobInfo]
+
+
 # --- the stream -------------------------------------------------------------------------------
 class StartEvent(Response):
     """First event. ``shared`` tokens come from the parent: the page copies them."""
@@ -290,11 +316,12 @@ class StepEvent(Response):
 
 
 class ProgressEvent(Response):
-    """Prefill progress: ``done`` of ``total`` prompt tokens."""
+    """``done`` of ``total`` pieces of the stage ``what`` (``prompt``: tokens of the prompt)."""
 
     type: Literal["progress"]
     done: int
     total: int
+    what: str
 
 
 class CommittedEvent(Response):
@@ -315,6 +342,13 @@ class EndEvent(Response):
     node: NodeInfo
 
 
+class DoneEvent(Response):
+    """Last event of a job that writes no branch, when it ended well or was cancelled."""
+
+    type: Literal["done"]
+    finish: Literal["done", "cancelled"]
+
+
 class ErrorEvent(Response):
     """Last event of a run that failed; what was acknowledged is kept."""
 
@@ -327,6 +361,15 @@ StreamEvent = Annotated[
     StartEvent | StepEvent | ProgressEvent | CommittedEvent | EndEvent | ErrorEvent,
     Field(discriminator="type"),
 ]
+
+
+class StreamMessage(Response):
+    """An event of a job that decodes, as it travels. Its id is that of the server-sent event."""
+
+    run: str
+    node: str
+    kind: Literal["generate", "fork", "score"]
+    event: StreamEvent
 
 
 class ErrorResponse(Response):

@@ -111,7 +111,7 @@ class Journal:
         if self._pending == 0 or self._failed:
             return False
         try:
-            disk.sync(self._file, self.path)
+            disk.sync(self._file, self.path, growing=True)
         except StoreError:
             # after a failed sync the kernel may drop what it could not write and say nothing the
             # next time: never believe this file again

@@ -35,6 +35,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MOST_HEADER = 16 << 20  # labels of 100,000 special tokens take 3 MB; JSON unfolds about 25-fold
 MOST_AXES = 4
 PIECE = 4 << 20
+_encoded = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 class Source:
@@ -134,7 +135,7 @@ Arrays = Mapping[str, Sequence[Array]]
 
 def pack(head: Mapping[str, Any], arrays: Arrays) -> Iterator[bytes | memoryview]:
     """The bytes of a file, piece by piece; arrays that lie in a file pass through in pieces."""
-    about: dict[str, Any] = {"__metadata__": {"head": json.dumps(head, allow_nan=False)}}
+    about: dict[str, Any] = {"__metadata__": {"head": _encoded(head)}}
     # the widest first, so that every array is aligned
     order = sorted(arrays, key=lambda n: (-arrays[n][0].dtype.itemsize, n))
     at = 0
@@ -147,7 +148,7 @@ def pack(head: Mapping[str, Any], arrays: Arrays) -> Iterator[bytes | memoryview
             "data_offsets": [at, at + size],
         }
         at += size
-    text = json.dumps(about, separators=(",", ":")).encode()
+    text = _encoded(about).encode()
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for name in order:

@@ -294,6 +294,7 @@ def _origin(data: Mapping[str, Any]) -> Origin:
         value, kind = getattr(made, name), type(getattr(plain, name))
         if kind in (str, dict, tuple) and type(value) is not kind:
             raise InputError(f"origin.{name}", f"must be a {kind.__name__}")
-    if made.seed is not None and type(made.seed) is not int:
-        raise InputError("origin.seed", "must be a whole number")
+    for name in ("seed", "threads"):
+        if type(getattr(made, name)) not in (int, type(getattr(plain, name))):
+            raise InputError(f"origin.{name}", "must be a whole number")
     return made

@@ -1,16 +1,16 @@
 /** One function per route. Paths are relative, so that the page may live under any prefix. */
 import { ApiError, errorFrom, Unreachable } from './errors'
-import { eventsOf } from './stream'
+import { eventsOf, type Received } from './stream'
 import type {
   ForkRequest,
   GalleryItem,
   GenerateRequest,
+  JobInfo,
   ModelInfo,
   NodeInfo,
   ScoreRequest,
   Session,
   SessionInfo,
-  StreamEvent,
   TraceInfo,
 } from './types'
 
@@ -56,21 +56,23 @@ async function octets(path: string, signal?: AbortSignal): Promise<Octets> {
   return { buffer: await response.arrayBuffer(), headers: response.headers }
 }
 
-async function* stream(path: string, body: unknown, signal?: AbortSignal) {
-  const response = await send('POST', path, body, signal)
-  if (!response.body) throw new Unreachable()
-  let ended = false
+/** The events of the jobs of a session, from after event `seen` on. Throws when the line breaks. */
+async function* events(
+  session: string,
+  seen: string,
+  signal: AbortSignal,
+): AsyncGenerator<Received> {
+  const init: RequestInit = { credentials: 'same-origin', cache: 'no-store', signal }
+  if (seen) init.headers = { 'last-event-id': seen }
   try {
-    for await (const event of eventsOf(response.body)) {
-      ended = event.type === 'end' || event.type === 'error'
-      yield event
-    }
+    const response = await fetch(`api/events?session=${id(session)}`, init)
+    if (!response.ok) throw await errorFrom(response)
+    onReach(true)
+    if (response.body) yield* eventsOf(response.body)
   } catch (cause) {
-    if (signal?.aborted || cause instanceof ApiError) throw cause
-    onReach(false)
-    throw new Unreachable(cause)
+    if (!signal.aborted && !(cause instanceof ApiError)) onReach(false)
+    throw cause
   }
-  if (!ended) throw new Unreachable()
 }
 
 const id = encodeURIComponent
@@ -101,14 +103,15 @@ export const api = {
     octets(`nodes/${id(node)}/attention/${t}`, signal),
   attended: (node: string, t: number, layer: string, head: string, signal?: AbortSignal) =>
     octets(`nodes/${id(node)}/attended/${t}?layer=${id(layer)}&head=${id(head)}`, signal),
+  events,
+  jobs: () => json<JobInfo[]>('GET', 'runs'),
   cancel: (run: string) => send('POST', `runs/${id(run)}/cancel`),
-  generate: (session: string, body: GenerateRequest, signal?: AbortSignal) =>
-    stream(`sessions/${id(session)}/generate`, body, signal) as AsyncGenerator<StreamEvent>,
-  score: (session: string, body: ScoreRequest, signal?: AbortSignal) =>
-    stream(`sessions/${id(session)}/score`, body, signal) as AsyncGenerator<StreamEvent>,
-  fork: (node: string, body: ForkRequest, signal?: AbortSignal) =>
-    stream(`nodes/${id(node)}/fork`, body, signal) as AsyncGenerator<StreamEvent>,
+  generate: (session: string, body: GenerateRequest) =>
+    json<JobInfo>('POST', `sessions/${id(session)}/generate`, body),
+  score: (session: string, body: ScoreRequest) =>
+    json<JobInfo>('POST', `sessions/${id(session)}/score`, body),
+  fork: (node: string, body: ForkRequest) => json<JobInfo>('POST', `nodes/${id(node)}/fork`, body),
 }
 
 /** For routes that live in files of their own (api/explain.ts). */
-export { json as askJson, octets as askOctets, stream as askStream }
+export { json as askJson, octets as askOctets }

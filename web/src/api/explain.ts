@@ -1,6 +1,6 @@
 /** Explanations and the attention explorer: one function per route. */
-import { askJson, askOctets, askStream } from './client'
-import type { ErrorEvent } from './types'
+import { askJson, askOctets } from './client'
+import type { ExplainMessage, JobInfo } from './types'
 import type { components } from './schema'
 
 type S = components['schemas']
@@ -12,13 +12,7 @@ export type Attribution = S['AttributionEvent']
 export type ReasonInfo = S['ReasonInfo']
 export type TableEvent = S['TableEvent']
 export type FoundHead = S['FoundHead']
-export type ExplainEvent =
-  | S['ExplainStart']
-  | S['ExplainProgress']
-  | Attribution
-  | TableEvent
-  | S['ExplainEnd']
-  | ErrorEvent
+export type ExplainEvent = ExplainMessage['event']
 
 export interface ExplainAsk {
   at: number
@@ -44,8 +38,8 @@ const id = encodeURIComponent
 
 export const explainApi = {
   info: () => askJson<ExplainInfo>('GET', 'explain'),
-  explain: (node: string, body: ExplainAsk, signal?: AbortSignal) =>
-    askStream(`nodes/${id(node)}/explain`, body, signal) as unknown as AsyncGenerator<ExplainEvent>,
+  explain: (node: string, body: ExplainAsk) =>
+    askJson<JobInfo>('POST', `nodes/${id(node)}/explain`, body),
   ablate: (node: string, body: AblateAsk, signal?: AbortSignal) =>
     askJson<S['AblateResponse']>('POST', `nodes/${id(node)}/ablate`, body, signal),
   heads: (node: string, size: number, signal?: AbortSignal) =>

@@ -4,6 +4,27 @@
  */
 
 export interface paths {
+    "/api/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Events Route
+         * @description What jobs tell, on one stream: of the runs named, else of a session. It can be left and
+         *     joined again: with the id of the last event seen, what came after follows.
+         */
+        get: operations["events_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/explain": {
         parameters: {
             query?: never;
@@ -223,7 +244,7 @@ export interface paths {
         put?: never;
         /**
          * Explain Route
-         * @description Why this token rather than that one: a job with progress; stop it with the runs route.
+         * @description Why this token rather than that one: a job; its events are ExplainEvents.
          */
         post: operations["explain_route"];
         delete?: never;
@@ -412,6 +433,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Runs Route
+         * @description The jobs that run or ended lately, oldest first.
+         */
+        get: operations["runs_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Run Route
+         * @description Where a job stands.
+         */
+        get: operations["run_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/runs/{run}/cancel": {
         parameters: {
             query?: never;
@@ -423,7 +484,7 @@ export interface paths {
         put?: never;
         /**
          * Cancel
-         * @description Stop a run within one step; what it wrote is kept.
+         * @description Stop a job within one step; what it wrote is kept.
          */
         post: operations["cancel"];
         delete?: never;
@@ -472,7 +533,7 @@ export interface paths {
         post?: never;
         /**
          * Delete Session
-         * @description Hide a session; ``restore`` brings it back until it is purged.
+         * @description Hide a session and stop its runs; ``restore`` brings it back until it is purged.
          */
         delete: operations["delete_session"];
         options?: never;
@@ -660,12 +721,15 @@ export interface components {
         AttributionEvent: {
             /** At */
             at: number;
+            /** Beside */
+            beside: string;
             /** Contrast */
             contrast: string | null;
             /** Contrast Id */
             contrast_id: number | null;
             /** Converged */
             converged: boolean;
+            evidence: components["schemas"]["EvidenceInfo"] | null;
             /** Gap */
             gap: number | null;
             /** Logprob */
@@ -762,6 +826,22 @@ export interface components {
             unit: string;
         };
         /**
+         * DoneEvent
+         * @description Last event of a job that writes no branch, when it ended well or was cancelled.
+         */
+        DoneEvent: {
+            /**
+             * Finish
+             * @enum {string}
+             */
+            finish: "done" | "cancelled";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "done";
+        };
+        /**
          * EndEvent
          * @description Last event of a run that ended well (also when it was cancelled).
          */
@@ -805,22 +885,23 @@ export interface components {
             message: string;
         };
         /**
-         * ExplainEnd
-         * @description Last event of a job that ended well, also when it was cancelled.
+         * EvidenceInfo
+         * @description Beside the sentence: f without the text (nats), and how the named span compares.
          */
-        ExplainEnd: {
-            /**
-             * Finish
-             * @enum {string}
-             */
-            finish: "done" | "cancelled";
-            /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
-             */
-            type: "end";
+        EvidenceInfo: {
+            /** Of */
+            of: number | null;
+            /** Prior */
+            prior: number;
+            /** Rank */
+            rank: number | null;
+            /** Recency */
+            recency: number | null;
+            /** Size */
+            size: number | null;
+            /** Tried */
+            tried: number;
         };
-        ExplainEvent: components["schemas"]["ExplainStart"] | components["schemas"]["ExplainProgress"] | components["schemas"]["AttributionEvent"] | components["schemas"]["TableEvent"] | components["schemas"]["ExplainEnd"] | components["schemas"]["ErrorEvent"];
         /**
          * ExplainInfo
          * @description What can be asked. ``statistics``: the order in which the heads route sends them.
@@ -840,21 +921,21 @@ export interface components {
             tables: string[];
         };
         /**
-         * ExplainProgress
-         * @description ``done`` of ``total`` pieces of the stage ``what``.
+         * ExplainMessage
+         * @description An event of an explanation, as it travels.
          */
-        ExplainProgress: {
-            /** Done */
-            done: number;
-            /** Total */
-            total: number;
+        ExplainMessage: {
+            /** Event */
+            event: components["schemas"]["ExplainStart"] | components["schemas"]["ProgressEvent"] | components["schemas"]["AttributionEvent"] | components["schemas"]["TableEvent"] | components["schemas"]["DoneEvent"] | components["schemas"]["ErrorEvent"];
             /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
+             * Kind
+             * @constant
              */
-            type: "progress";
-            /** What */
-            what: string;
+            kind: "explain";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
         };
         /**
          * ExplainRequest
@@ -867,7 +948,7 @@ export interface components {
             contrast?: number | null;
             /**
              * Method
-             * @default input_x_gradient
+             * @default occlusion
              */
             method?: string;
             /** Tables */
@@ -890,6 +971,7 @@ export interface components {
              */
             type: "start";
         };
+        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"];
         /**
          * ForkRequest
          * @description A branch that differs from its parent at token ``at``.
@@ -990,6 +1072,49 @@ export interface components {
             settings?: components["schemas"]["Settings"];
             /** Suffix */
             suffix?: string | null;
+        };
+        /**
+         * HelloEvent
+         * @description First event of a view: the jobs in it as they stand. It is no event of a job: no id.
+         */
+        HelloEvent: {
+            /** Jobs */
+            jobs: components["schemas"]["JobInfo"][];
+            /**
+             * Type
+             * @constant
+             */
+            type: "hello";
+        };
+        /**
+         * JobInfo
+         * @description A job of the server and where it stands: ``done`` of ``total`` pieces of ``what``.
+         *
+         *     ``node``: the branch that it writes or explains; ``left_s``: seconds that it may still take,
+         *     by the pieces done so far.
+         */
+        JobInfo: {
+            /** Done */
+            done: number;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "generate" | "fork" | "score" | "explain" | "load";
+            /** Left S */
+            left_s: number | null;
+            /** Node */
+            node: string | null;
+            /** Run */
+            run: string;
+            /** Running */
+            running: boolean;
+            /** Session */
+            session: string | null;
+            /** Total */
+            total: number | null;
+            /** What */
+            what: string;
         };
         /**
          * LanguageChoice
@@ -1183,7 +1308,7 @@ export interface components {
         };
         /**
          * ProgressEvent
-         * @description Prefill progress: ``done`` of ``total`` prompt tokens.
+         * @description ``done`` of ``total`` pieces of the stage ``what`` (``prompt``: tokens of the prompt).
          */
         ProgressEvent: {
             /** Done */
@@ -1195,6 +1320,8 @@ export interface components {
              * @enum {string}
              */
             type: "progress";
+            /** What */
+            what: string;
         };
         /**
          * ReasonInfo
@@ -1445,7 +1572,23 @@ export interface components {
              */
             type: "step";
         };
-        StreamEvent: components["schemas"]["StartEvent"] | components["schemas"]["StepEvent"] | components["schemas"]["ProgressEvent"] | components["schemas"]["CommittedEvent"] | components["schemas"]["EndEvent"] | components["schemas"]["ErrorEvent"];
+        /**
+         * StreamMessage
+         * @description An event of a job that decodes, as it travels. Its id is that of the server-sent event.
+         */
+        StreamMessage: {
+            /** Event */
+            event: components["schemas"]["StartEvent"] | components["schemas"]["StepEvent"] | components["schemas"]["ProgressEvent"] | components["schemas"]["CommittedEvent"] | components["schemas"]["EndEvent"] | components["schemas"]["ErrorEvent"];
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "generate" | "fork" | "score";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
+        };
         /**
          * StructureInfo
          * @description What can be asked: languages, levels, categories, and the names of the levels' bits.
@@ -1646,6 +1789,40 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    events_route: {
+        parameters: {
+            query?: {
+                run?: string[] | null;
+                session?: string;
+            };
+            header?: {
+                "last-event-id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Server-sent events; the data of each is one FeedEvent. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["FeedEvent"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     explain_info: {
         parameters: {
             query?: never;
@@ -2048,13 +2225,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Server-sent events; the data of each is one ExplainEvent. */
-            200: {
+            /** @description Successful Response */
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["ExplainEvent"];
+                    "application/json": components["schemas"]["JobInfo"];
                 };
             };
             /** @description Refused. */
@@ -2118,13 +2295,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Server-sent events; the data of each is one StreamEvent. */
-            200: {
+            /** @description Successful Response */
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["StreamEvent"];
+                    "application/json": components["schemas"]["JobInfo"];
                 };
             };
             /** @description Refused. */
@@ -2380,6 +2557,66 @@ export interface operations {
             };
         };
     };
+    runs_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    run_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     cancel: {
         parameters: {
             query?: never;
@@ -2615,13 +2852,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Server-sent events; the data of each is one StreamEvent. */
-            200: {
+            /** @description Successful Response */
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["StreamEvent"];
+                    "application/json": components["schemas"]["JobInfo"];
                 };
             };
             /** @description Refused. */
@@ -2681,13 +2918,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Server-sent events; the data of each is one StreamEvent. */
-            200: {
+            /** @description Successful Response */
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["StreamEvent"];
+                    "application/json": components["schemas"]["JobInfo"];
                 };
             };
             /** @description Refused. */

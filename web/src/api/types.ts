@@ -23,11 +23,10 @@ export type ProgressEvent = S['ProgressEvent']
 export type EndEvent = S['EndEvent']
 export type ErrorEvent = S['ErrorEvent']
 export type CommittedEvent = S['CommittedEvent']
-export type StreamEvent =
-  | StartEvent
-  | StepEvent
-  | ProgressEvent
-  | CommittedEvent
-  | EndEvent
-  | ErrorEvent
+export type StreamMessage = S['StreamMessage']
+export type StreamEvent = StreamMessage['event']
+export type ExplainMessage = S['ExplainMessage']
+export type HelloEvent = S['HelloEvent']
+export type FeedEvent = S['FeedEvent']
+export type JobInfo = S['JobInfo']
 export type ErrorBody = S['ErrorResponse']

@@ -1,6 +1,7 @@
 /** From an address to what it shows, and back; what happens on opening and after a broken line. */
 import { ApiError, Unreachable } from '../api/errors'
 import { readAddress, writeAddress } from '../core/address'
+import { background } from '../state/background.svelte'
 import { focus } from '../state/focus.svelte'
 import { look } from '../state/look.svelte'
 import { model } from '../state/model.svelte'
@@ -22,6 +23,7 @@ export async function start(): Promise<void> {
   try {
     await Promise.all([model.load(), sessions.refresh()])
     opening.stage = 'ready'
+    void background.look()
     await arrive()
   } catch (cause) {
     if (cause instanceof ApiError && cause.signedOut) reach.signedOut = true
@@ -63,6 +65,7 @@ export async function openSession(
     })
     if (session.id !== scaled) look.forgetRanges()
     scaled = session.id
+    await runs.enter(session.id)
     const known = session.nodes.some((n) => n.id === node)
     const newest = session.nodes.at(-1)
     if (known) await focus.show(node!, token)

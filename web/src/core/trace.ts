@@ -62,6 +62,7 @@ export class Trace {
     trace.data = fromBase64(info.data)
     trace.k = info.k
     trace.setInfo(info)
+    trace.inPrompt = trace.nPrompt === trace.length
     for (const s of info.specials) trace.specials.set(s.index, s.label)
     return trace
   }
@@ -124,16 +125,22 @@ export class Trace {
     this.hasAlternatives = true
   }
 
-  /** Tokens of one stream event. Steps come in order and without gaps. */
-  append(step: StepEvent): void {
+  /**
+   * Tokens of one stream event. Steps come in order and without gaps; tokens that are here already
+   * (a line that was joined again from the start) are passed over.
+   */
+  append(whole: StepEvent): void {
+    const known = this.length - whole.start
+    if (known > 0 && known >= whole.ids.length) return
+    const step = known > 0 ? after(whole, known) : whole
     if (step.start !== this.length) {
       throw new RangeError(`step starts at ${step.start}, expected ${this.length}`)
     }
     const n = step.ids.length
     const before = this.length
-    const after = before + n
-    this.ids = grown(this.ids, after)
-    this.offsets = grown(this.offsets, after + 1)
+    const end = before + n
+    this.ids = grown(this.ids, end)
+    this.offsets = grown(this.offsets, end + 1)
     for (let i = 0; i < n; i++) {
       const bytes = fromBase64(step.bytes[i])
       const from = this.offsets[before + i]
@@ -151,10 +158,10 @@ export class Trace {
     for (const p of step.pieces) {
       this.spellings.set(p.id, new Spelling(p.bytes, p.label))
     }
-    this.appendColumns(step, before, after)
-    this.appendAlternatives(step, before, after)
-    this.length = after
-    if (step.prompt && this.inPrompt) this.nPrompt = after
+    this.appendColumns(step, before, end)
+    this.appendAlternatives(step, before, end)
+    this.length = end
+    if (step.prompt && this.inPrompt) this.nPrompt = end
   }
 
   private appendColumns(step: StepEvent, before: number, after: number): void {
@@ -265,8 +272,30 @@ export class Trace {
     return s.label === null ? shownBytes(s.bytes, limit) : shown(s.label, limit)
   }
 
+  /** About how many bytes it takes: what a cache counts. */
+  get bytesHeld(): number {
+    const arrays = [this.ids, this.offsets, this.data, this.alternativeIds, this.alternativeLogprobs]
+    const columns = [...this.values.values()]
+    return [...arrays, ...columns].reduce((sum, a) => sum + a.byteLength, 0) + 64 * this.spellings.size
+  }
+
   isSpecial(id: number): boolean {
     return (this.spellings.get(id)?.label ?? null) !== null
+  }
+}
+
+/** A step without its first tokens. */
+function after(step: StepEvent, known: number): StepEvent {
+  const columns = Object.entries(step.columns).map(([name, v]) => [name, v.slice(known)] as const)
+  return {
+    ...step,
+    start: step.start + known,
+    ids: step.ids.slice(known),
+    bytes: step.bytes.slice(known),
+    specials: step.specials.filter((s) => s.index >= step.start + known),
+    columns: Object.fromEntries(columns),
+    alternative_ids: step.alternative_ids.slice(known),
+    alternative_logprobs: step.alternative_logprobs.slice(known),
   }
 }
 

@@ -1,12 +1,13 @@
 /** Attention of the selected token: which way, which layer and head, and the weights over the code. */
 import { api } from '../api/client'
+import { Lru } from '../core/lru'
 import { littleFloats } from '../core/trace'
 import { pointed, reduced, type Pick, type Weights } from '../core/attention'
 import { focus } from './focus.svelte'
 
 export type Direction = 'from' | 'to'
 
-const KEPT = 64
+const BUDGET = 128 * 2 ** 20 // one token's weights are 31 MB at 10,000 tokens
 const SETTLE_MS = 40 // while arrows run over tokens, do not ask for each
 
 class Attention {
@@ -20,7 +21,7 @@ class Attention {
   private backward = $state.raw<Float32Array | null>(null)
   source = $state('')
   failure = $state<string | null>(null)
-  private cache = new Map<string, Weights | Float32Array>()
+  private cache = new Lru<Weights | Float32Array>(BUDGET, (w) => (w instanceof Float32Array ? w : w.values).byteLength)
 
   /** Weight per token of the shown trace, NaN where there is none; null while there is nothing. */
   row: Float32Array | null = $derived.by(() => {
@@ -76,7 +77,7 @@ class Attention {
       if (token > 0) {
         const known = this.cache.get(forward) as Weights | undefined
         const weights = known ?? (await this.forward(node, token, signal))
-        this.remember(forward, weights)
+        this.cache.put(forward, weights)
         if (signal.aborted) return
         this.weights = weights
         this.source = weights.source
@@ -85,7 +86,7 @@ class Attention {
         const key = `${forward} ${layer} ${head}`
         const known = this.cache.get(key) as Float32Array | undefined
         const row = known ?? (await this.toToken(node, token, layer, head, signal))
-        this.remember(key, row)
+        this.cache.put(key, row)
         if (!signal.aborted) this.backward = row
       }
     } catch (cause) {
@@ -116,15 +117,6 @@ class Attention {
   ): Promise<Float32Array> {
     const { buffer } = await api.attended(node, token, layer, head, signal)
     return littleFloats(buffer, 0, buffer.byteLength / 4)
-  }
-
-  private remember(key: string, value: Weights | Float32Array): void {
-    this.cache.delete(key)
-    this.cache.set(key, value)
-    for (const old of this.cache.keys()) {
-      if (this.cache.size <= KEPT) break
-      this.cache.delete(old)
-    }
   }
 }
 

@@ -1,8 +1,10 @@
-/** Runs in progress: starts them, takes their events in, paints at most once a frame. */
+/** Runs of the open session: begins them, takes their events in, paints at most once a frame. */
 import { api } from '../api/client'
 import { Unreachable } from '../api/errors'
-import type { ForkRequest, StreamEvent } from '../api/types'
+import type { ForkRequest, JobInfo, StartEvent, StreamEvent, StreamMessage } from '../api/types'
 import { Trace } from '../core/trace'
+import { background } from './background.svelte'
+import { feed } from './feed.svelte'
 import { focus } from './focus.svelte'
 import { notices } from './notices.svelte'
 import { sessions } from './sessions.svelte'
@@ -29,20 +31,51 @@ export type Prompt =
 /** What takes the place of a token and of all after it. */
 export type Replacement = { token_id: number } | { text: string }
 
+/** What is known of a run whose events are read. */
+interface Line {
+  trace: Trace | null
+  /** Events that wait for the parent's trace; null when nothing has to wait. */
+  waiting: StreamEvent[] | null
+  total: number
+  /** When the first tokens came that were not sent again, and how many there were before. */
+  began: { at: number; made: number } | null
+}
+
+/** To show when it comes: a run that this page began, with the token to select. */
+type Wanted = { token: number | null }
+
+const ARRIVAL_MS = 4000
+
 class Runs {
   byNode = $state.raw<Record<string, Run>>({})
   /** A request is on its way and has not answered yet. */
   asking = $state(false)
   current: Run | null = $derived((focus.node && this.byNode[focus.node]) || null)
+  private lines = new Map<string, Line>()
+  private wanted = new Map<string, Wanted>()
+  private arrivals = new Map<string, ((trace: Trace) => void)[]>()
+  /** Branches that the server writes now, by what it said last. */
+  private writing = new Set<string>()
   private dirty = new Set<Trace>()
   private frame = 0
+
+  constructor() {
+    feed.on(
+      (message) => {
+        if (message.kind !== 'explain') this.take(message)
+      },
+      (jobs) => this.greet(jobs),
+    )
+    traces.coming = (node) => this.arrival(node)
+  }
 
   /** A new root in `session`, or in a session of its own. */
   async generate(prompt: Prompt, inOpenSession: boolean): Promise<void> {
     await this.guarded(async () => {
       const session = (inOpenSession && sessions.open) || (await sessions.create())
+      await this.enter(session.id)
       const settings = decoding.request
-      const stream =
+      const job =
         prompt.kind === 'score'
           ? api.score(session.id, {
               text: prompt.text,
@@ -56,7 +89,7 @@ class Runs {
               language: prompt.kind === 'chat' ? '' : prompt.language,
               settings,
             })
-      await this.follow(stream, null, prompt.kind === 'score' ? 0 : settings.max_new_tokens)
+      this.begun(await job, { token: null })
     })
   }
 
@@ -66,9 +99,7 @@ class Runs {
     if (!parent) return
     const settings = decoding.request
     const body: ForkRequest = { at, token_id: null, token_ids: null, text: null, ...by, settings }
-    await this.guarded(() =>
-      this.follow(api.fork(parent.node.id, body), parent, settings.max_new_tokens, at),
-    )
+    await this.guarded(async () => this.begun(await api.fork(parent.node.id, body), { token: at }))
   }
 
   async stop(run = this.current): Promise<void> {
@@ -78,6 +109,17 @@ class Runs {
     } catch (cause) {
       notices.fail(cause, 'Could not stop.')
     }
+  }
+
+  /** Read the runs of this session; those of the one before go on in the background. */
+  async enter(session: string | null): Promise<void> {
+    if (session !== feed.session) {
+      this.byNode = {}
+      this.lines.clear()
+      this.writing.clear()
+      void background.look()
+    }
+    await feed.watch(session)
   }
 
   private async guarded(work: () => Promise<void>): Promise<void> {
@@ -92,65 +134,149 @@ class Runs {
     }
   }
 
-  private async follow(
-    stream: AsyncGenerator<StreamEvent>,
-    parent: Trace | null,
-    limit: number,
-    token: number | null = null,
-  ): Promise<void> {
-    let trace: Trace | null = null
-    let decodeStart = 0
-    const change = (part: Partial<Run>): void => {
-      const run = trace && this.byNode[trace.node.id]
-      if (run) this.byNode = { ...this.byNode, [run.node]: { ...run, ...part } }
+  /** The server has answered: its first event may have been here before, or is still to come. */
+  private begun(job: JobInfo, wanted: Wanted): void {
+    const trace = this.lines.get(job.run)?.trace
+    if (trace) this.show(trace, wanted)
+    else this.wanted.set(job.run, wanted)
+  }
+
+  private show(trace: Trace, { token }: Wanted): void {
+    focus.present(trace, token !== null && trace.length > token ? token : null)
+  }
+
+  /** The jobs of this session as the server has them, each time that the line stands. */
+  private greet(jobs: JobInfo[]): void {
+    const writing = jobs.filter((j) => j.running && j.node !== null && j.kind !== 'explain')
+    this.writing = new Set(writing.map((j) => j.node!))
+    const running = new Set(writing.map((j) => j.run))
+    const over = Object.values(this.byNode).filter((r) => !running.has(r.id) && !jobs.some((j) => j.run === r.id))
+    for (const run of over) void this.lost(run)
+    // a branch that was listed as running, and is over by now
+    const stale = sessions.nodes.some((n) => n.status === 'running' && !this.writing.has(n.id))
+    if (stale && sessions.open) void sessions.load(sessions.open.id).catch(() => undefined)
+  }
+
+  /** The server knows nothing of this run any more (it was started anew): the store has what was kept. */
+  private async lost(run: Run): Promise<void> {
+    this.end(run.id, run.node)
+    if (sessions.open) await sessions.load(sessions.open.id)
+    await this.refetch(run.node)
+  }
+
+  /** The trace of a branch that is being written, when its first event has come. */
+  private arrival(node: string): Promise<Trace | null> {
+    if (!this.writing.has(node)) return Promise.resolve(null)
+    return new Promise((resolve) => {
+      this.arrivals.set(node, [...(this.arrivals.get(node) ?? []), resolve])
+      setTimeout(() => resolve(null), ARRIVAL_MS)
+    })
+  }
+
+  private take({ run, event }: StreamMessage): void {
+    let line = this.lines.get(run)
+    if (!line) {
+      if (event.type !== 'start') return
+      line = { trace: null, waiting: null, total: 0, began: null }
+      this.lines.set(run, line)
     }
-    try {
-      for await (const event of stream) {
-        if (event.type === 'start') {
-          this.asking = false
-          const { node, run } = event
-          trace = parent ? Trace.branchOf(parent, node, event.shared) : new Trace(node)
-          traces.put(trace)
-          this.byNode = {
-            ...this.byNode,
-            [node.id]: { id: run, node: node.id, prefill: null, made: 0, limit, tokensPerS: null },
-          }
-          sessions.putNode(node)
-          focus.present(trace, null)
-        } else if (!trace) {
-          if (event.type === 'error') throw new Error(event.message)
-        } else if (event.type === 'progress') {
-          change({ prefill: { done: event.done, total: event.total } })
-        } else if (event.type === 'step') {
-          trace.append(event)
-          if (!event.prompt) {
-            const made = (this.byNode[trace.node.id]?.made ?? 0) + event.ids.length
-            if (decodeStart === 0) decodeStart = performance.now()
-            const seconds = (performance.now() - decodeStart) / 1000
-            const tokensPerS = seconds > 0.05 ? (made - 1) / seconds : null
-            change({ prefill: null, made, tokensPerS })
-          }
-          this.paint(trace)
-          if (token !== null && trace.length > token && focus.node === trace.node.id) {
-            if (focus.token === null) focus.select(token)
-            token = null
-          }
-        } else if (event.type === 'end') {
-          trace.node = event.node
-          sessions.putNode(event.node)
-          await this.settle(trace)
-        } else if (event.type === 'error') {
-          notices.fail(new Error(event.message || 'The run failed.'))
-          await this.reload(trace)
-        }
+    if (line.waiting) line.waiting.push(event)
+    else this.handle(run, line, event)
+  }
+
+  private handle(run: string, line: Line, event: StreamEvent): void {
+    const trace = line.trace
+    if (event.type === 'start') void this.start(run, line, event)
+    else if (!trace) return
+    else if (event.type === 'progress') {
+      this.change(trace, { prefill: { done: event.done, total: event.total } })
+    } else if (event.type === 'step') {
+      trace.append(event)
+      if (!event.prompt) this.count(line, trace, event.start + event.ids.length)
+      this.paint(trace)
+      const token = this.wanted.get(run)?.token ?? null
+      if (token !== null && trace.length > token) {
+        this.wanted.delete(run)
+        if (focus.node === trace.node.id && focus.token === null) focus.select(token)
       }
-    } finally {
-      if (trace) {
-        const node = trace.node.id
-        this.byNode = Object.fromEntries(Object.entries(this.byNode).filter(([n]) => n !== node))
-        this.paint(trace)
-      }
+    } else if (event.type === 'end') {
+      trace.node = event.node
+      sessions.putNode(event.node)
+      this.end(run, trace.node.id)
+      this.paint(trace)
+      void this.settle(trace).catch((cause: unknown) => notices.fail(cause))
+    } else if (event.type === 'error') {
+      notices.fail(new Error(event.message || 'The run failed.'))
+      this.end(run, trace.node.id)
+      void this.reload(trace).catch(() => undefined)
     }
+  }
+
+  private async start(run: string, line: Line, { node, shared, total }: StartEvent): Promise<void> {
+    line.total = total ?? 0
+    this.writing.add(node.id)
+    sessions.putNode(node)
+    line.trace = traces.get(node.id)
+    if (!line.trace) {
+      line.waiting = []
+      try {
+        line.trace = await this.opened(node, shared)
+      } catch (cause) {
+        this.lines.delete(run)
+        notices.fail(cause)
+        return
+      }
+      if (this.lines.get(run) !== line) return // another session was opened meanwhile
+    }
+    const trace = line.trace
+    traces.put(trace)
+    const fresh = { id: run, node: node.id, prefill: null, made: 0, limit: 0, tokensPerS: null }
+    this.byNode = { ...this.byNode, [node.id]: fresh }
+    this.asking = false
+    const wanted = this.wanted.get(run)
+    if (wanted) {
+      this.show(trace, { token: null })
+      if (wanted.token === null) this.wanted.delete(run)
+    }
+    for (const resolve of this.arrivals.get(node.id) ?? []) resolve(trace)
+    this.arrivals.delete(node.id)
+    const waiting = line.waiting ?? []
+    line.waiting = null
+    for (const event of waiting) this.handle(run, line, event)
+  }
+
+  /** A trace with the tokens that come from the parent, which may have to be fetched. */
+  private opened(node: StartEvent['node'], shared: number): Trace | Promise<Trace> {
+    if (shared === 0 || node.parent === null) return new Trace(node)
+    const parent = traces.get(node.parent)
+    const whole = (p: Trace): boolean => p.length >= shared && (p.k === 0 || p.hasAlternatives)
+    if (parent && whole(parent)) return Trace.branchOf(parent, node, shared)
+    return traces.fetch(node.parent).then(async (fetched) => {
+      await traces.alternatives(fetched)
+      return Trace.branchOf(fetched, node, shared)
+    })
+  }
+
+  private change(trace: Trace, part: Partial<Run>): void {
+    const run = this.byNode[trace.node.id]
+    if (run) this.byNode = { ...this.byNode, [run.node]: { ...run, ...part } }
+  }
+
+  private count(line: Line, trace: Trace, length: number): void {
+    const limit = line.total - trace.nPrompt
+    const made = length - trace.nPrompt
+    line.began ??= { at: performance.now(), made }
+    const seconds = (performance.now() - line.began.at) / 1000
+    const tokensPerS = seconds > 0.05 ? (made - line.began.made) / seconds : null
+    this.change(trace, { prefill: null, made, limit, tokensPerS })
+  }
+
+  private end(run: string, node: string): void {
+    this.lines.delete(run)
+    this.wanted.delete(run)
+    this.writing.delete(node)
+    this.byNode = Object.fromEntries(Object.entries(this.byNode).filter(([n]) => n !== node))
+    void sessions.refresh().catch(() => undefined)
   }
 
   /** What the stream does not tell (origin, kept attention), from the stored trace. */
@@ -162,6 +288,8 @@ class Runs {
     if (missing.length > 0) {
       trace.setColumns(missing, (await api.columns(trace.node.id, missing)).buffer)
     }
+    traces.put(trace)
+    this.paint(trace)
   }
 
   /** After a broken line: the trace as far as the store has it. */

@@ -1,31 +1,29 @@
 /** Traces that were fetched or are being decoded, by branch; the least recently used go first. */
 import { api } from '../api/client'
+import { Lru } from '../core/lru'
 import { Trace } from '../core/trace'
 
-const KEPT = 24
+const BUDGET = 192 * 2 ** 20
 
 class Traces {
-  private known = new Map<string, Trace>()
+  private known = new Lru<Trace>(
+    BUDGET,
+    (t) => t.bytesHeld,
+    (t) => t.node.status === 'running',
+  )
+  /** The trace of a branch that is being decoded, when its events arrive; null if it is not. */
+  coming: (node: string) => Promise<Trace | null> = () => Promise.resolve(null)
 
   get(node: string): Trace | null {
-    const trace = this.known.get(node)
-    if (!trace) return null
-    this.known.delete(node)
-    this.known.set(node, trace)
-    return trace
+    return this.known.get(node) ?? null
   }
 
   put(trace: Trace): void {
-    this.known.delete(trace.node.id)
-    this.known.set(trace.node.id, trace)
-    for (const id of this.known.keys()) {
-      if (this.known.size <= KEPT) break
-      this.known.delete(id)
-    }
+    this.known.put(trace.node.id, trace)
   }
 
   drop(node: string): void {
-    this.known.delete(node)
+    this.known.drop(node)
   }
 
   clear(): void {
@@ -34,8 +32,13 @@ class Traces {
 
   /** Tokens first, so that they can be painted; `numbers` then fetches columns and alternatives. */
   async load(node: string): Promise<Trace> {
-    const known = this.get(node)
+    const known = this.get(node) ?? (await this.coming(node))
     if (known) return known
+    return this.fetch(node)
+  }
+
+  /** As the store has it. */
+  async fetch(node: string): Promise<Trace> {
     const trace = Trace.of(await api.trace(node))
     if (trace.length > 0) await this.columns(trace)
     this.put(trace)

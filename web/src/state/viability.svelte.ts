@@ -1,15 +1,16 @@
 /** Whether each alternative of the selected token could go on to parse: asked for when shown. */
 import { structureApi, type Verdict } from '../api/structure'
+import { Lru } from '../core/lru'
 import type { Trace } from '../core/trace'
 import { focus } from './focus.svelte'
 
-const KEPT = 128
+const KEPT = 4096 // verdicts
 const SETTLE_MS = 120 // while arrows run over tokens, do not ask for each
 
 class Viability {
   /** Verdict by alternative id; empty while there is none. */
   of = $state.raw<ReadonlyMap<number, Verdict>>(new Map())
-  private known = new Map<string, ReadonlyMap<number, Verdict>>()
+  private known = new Lru<ReadonlyMap<number, Verdict>>(KEPT, (verdicts) => verdicts.size)
 
   /** Keep `of` in step with the selected token. Call inside an effect; returns its clean-up. */
   follow(): (() => void) | undefined {
@@ -35,11 +36,7 @@ class Viability {
     try {
       const { verdicts } = await structureApi.viability(trace.node.id, t, '', signal)
       const found = new Map(trace.alternatives(t).map((a, i) => [a.id, verdicts[i] ?? 'unknown']))
-      this.known.set(key, found)
-      for (const old of this.known.keys()) {
-        if (this.known.size <= KEPT) break
-        this.known.delete(old)
-      }
+      this.known.put(key, found)
       if (!signal.aborted) this.of = found
     } catch {
       // a badge that cannot be had is left out: the numbers beside it stand on their own

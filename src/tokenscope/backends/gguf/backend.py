@@ -27,6 +27,15 @@ SEQUENCES = 64
 BATCH = 512
 
 
+@dataclass(slots=True, eq=False)
+class Cells:
+    """Some cells of the worker's memory, held by one state or shared by several."""
+
+    tokens: int = 0
+    shared: bool = False
+    key: int = field(default_factory=count().__next__)
+
+
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class GgufState:
     """Ids seen, and the sequence that holds their memory (None: given up, to be read again)."""
@@ -34,17 +43,49 @@ class GgufState:
     ids: list[int]
     sequence: int | None = None
     bytes_per_token: int = 0
-    key: int = field(default_factory=count().__next__)
+    parts: list[tuple[Cells, int]] = field(default_factory=list)  # cells, and how many are mine
 
     @property
     def nbytes(self) -> int:
         """Bytes of its cells, shared ones too."""
-        return len(self.ids) * self.bytes_per_token
+        return sum(self.blocks.values())
 
     @property
     def blocks(self) -> Mapping[int, int]:
-        """One block of its own: the worker's memory has a fixed size, whoever holds cells."""
-        return {self.key: self.nbytes}
+        """Bytes of its cells; those that several states share have the same key in each."""
+        return {cells.key: cells.tokens * self.bytes_per_token for cells, _ in self.parts}
+
+    def grow(self, ids: Sequence[int]) -> None:
+        """Take in ids that were fed."""
+        self.ids.extend(ids)
+        if not self.parts or self.parts[-1][0].shared:
+            self.parts.append((Cells(), 0))
+        cells, mine = self.parts[-1]
+        cells.tokens += len(ids)
+        self.parts[-1] = (cells, mine + len(ids))
+
+    def shrink(self, length: int) -> None:
+        """Forget the ids from ``length`` on."""
+        del self.ids[length:]
+        self.parts = self._first(length)
+        if self.parts and not self.parts[-1][0].shared:
+            self.parts[-1][0].tokens = self.parts[-1][1]
+
+    def sharing(self, length: int) -> GgufState:
+        """A state over the first ``length`` ids that shares their cells; it has no sequence."""
+        parts = self._first(length)
+        for cells, _ in parts:
+            cells.shared = True
+        return GgufState(self.ids[:length], None, self.bytes_per_token, parts)
+
+    def _first(self, length: int) -> list[tuple[Cells, int]]:
+        out: list[tuple[Cells, int]] = []
+        for cells, mine in self.parts:
+            if length <= 0:
+                break
+            out.append((cells, min(mine, length)))
+            length -= mine
+        return out
 
 
 class GgufBackend:
@@ -141,7 +182,7 @@ class GgufBackend:
         head, arrays, _ = self._with_room(busy, asked)
         out = []
         for feed, (scores, rows) in zip(feeds, rows_of(head, arrays), strict=True):
-            feed.state.ids.extend(int(i) for i in feed.ids)
+            feed.state.grow([int(i) for i in feed.ids])
             out.append(Extension(None if scores is None else Full(scores), list(rows)))
         return out
 
@@ -163,13 +204,24 @@ class GgufBackend:
                     fits=context - past,
                 )
 
+    def back(self, state: GgufState, count: int) -> None:
+        """The state without its last ``count`` ids, in place."""
+        if not 0 <= count <= len(state.ids):
+            raise InputError("count", f"must lie in 0..{len(state.ids)}")
+        if self.abilities.fork != "crop":
+            raise AbilityError("this model's memory cannot go back; only a kept state can fork")
+        keep = len(state.ids) - count
+        if count and state.sequence is not None:
+            self.worker.ask("cut", sequence=state.sequence, length=keep)
+        state.shrink(keep)
+
     def fork(self, state: GgufState, length: int) -> GgufState:
         """A state of its own over the first ``length`` ids; shares the cells of ``state``."""
         if not 0 <= length <= len(state.ids):
             raise InputError("length", f"must lie in 0..{len(state.ids)}")
         if self.abilities.fork == "copy" and length not in (0, len(state.ids)):
             raise AbilityError("this model's memory cannot go back; only a kept state can fork")
-        other = GgufState(state.ids[:length], None, state.bytes_per_token)
+        other = state.sharing(length)
         if length and state.sequence is not None:
             number = self._number({id(state)})
             self.worker.ask("copy", source=state.sequence, target=number, length=length)

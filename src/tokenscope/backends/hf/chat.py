@@ -92,7 +92,7 @@ def failure(template: str) -> str | None:
     A template that refuses this conversation in words of its own may take another one.
     """
     try:
-        render(template, [{"role": "user", "content": "x"}], TRIAL, lambda _: None, 4.0)
+        render(template, [{"role": "user", "content": "x"}], TRIAL, lambda _: None, 3.5)
     except ModelError as error:
         return None if error.cause.startswith("refused") else error.cause
     return None

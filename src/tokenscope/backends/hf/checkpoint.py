@@ -48,7 +48,7 @@ def inspect(folder: Path, root: Path | None = None, allow_links: bool = False) -
     leave the folder are refused unless ``allow_links``; those of a hub cache's snapshot into the
     blobs of the same cache are always fine.
     """
-    real = folder.resolve()
+    real = _resolved(folder)
     if not real.is_dir():
         raise ModelError(folder, "is no folder" if real.exists() else "does not exist")
     if root is not None:
@@ -68,8 +68,15 @@ def inspect(folder: Path, root: Path | None = None, allow_links: bool = False) -
     return Checkpoint(real, config, weights, tensors)
 
 
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # the latter: links that lead round in a circle
+        raise ModelError(path, "is a link that leads nowhere") from None
+
+
 def _inside(path: Path, root: Path) -> None:
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not _resolved(path).is_relative_to(root.resolve()):
         raise ModelError(path.name, "lies outside the allowed model folder")
 
 
@@ -82,7 +89,7 @@ def _check_links(folder: Path, root: Path | None, allow_links: bool) -> None:
             continue
         if root is not None:
             _inside(path, root)
-        if not allow_links and not path.resolve().is_relative_to(folder):
+        if not allow_links and not _resolved(path).is_relative_to(folder):
             raise ModelError(
                 path, "is a link that leaves the model folder; copy the file, or allow it with "
                 "--allow-links (in Python: allow_links=True)",
@@ -91,7 +98,7 @@ def _check_links(folder: Path, root: Path | None, allow_links: bool) -> None:
 
 def _cache_blob(file: Path, folder: Path) -> bool:
     """Whether a link leads to the blob store of the very hub cache that holds the snapshot."""
-    real = file.resolve()
+    real = _resolved(file)
     return folder.parent.name == "snapshots" and real.parent == folder.parent.parent / "blobs"
 
 

@@ -22,8 +22,11 @@ from tokenscope.errors import ModelError
 MAX_LAYERS = 512  # the deepest known decoders have about 130
 MAX_NUMBER = 1 << 31
 MAX_BUFFERS = 512 << 20
+FLOATS = ("F64", "F32", "F16", "BF16")
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+MAX_ENTRIES = 10_000  # of any list or table in the config
+MAX_LABELS = 100_000
 FREE = ("model_max_length", "max_length", "transformers_version", "seed")  # build nothing
 NUMBER = re.compile(r"(?:^|\.)(\d{1,9})(?=\.)")
 
@@ -56,17 +59,25 @@ def check(checkpoint: Checkpoint) -> Claims:
     return Claims(config, sum(p.numel() for p in model.parameters()), int(table.weight.shape[0]))
 
 
-def _numbers(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
+def _values(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """(key, value) of everything in a config, collections before what they hold."""
+    yield key, value
     if depth > 12:
         return
     if isinstance(value, dict):
         for name, item in value.items():
-            yield from _numbers(item, str(name), depth + 1)
+            yield from _values(item, str(name), depth + 1)
     elif isinstance(value, list):
         for item in value:
-            yield from _numbers(item, key, depth + 1)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        yield key, value
+            yield from _values(item, key, depth + 1)
+
+
+def _numbers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    return ((k, v) for k, v in _values(config) if type(v) is int)
+
+
+def _collections(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((k, v) for k, v in _values(config) if isinstance(v, (dict, list)))
 
 
 def _check_numbers(path: Path, checkpoint: Checkpoint) -> None:
@@ -75,7 +86,12 @@ def _check_numbers(path: Path, checkpoint: Checkpoint) -> None:
     deepest = max((n[0] for n in held if n), default=-1) + 1
     widest = max((max(n) for n in held if n), default=-1) + 1
     sizes = {d for t in checkpoint.tensors.values() for d in t.shape}
+    for key, value in _collections(checkpoint.config):
+        if len(value) > MAX_ENTRIES:
+            raise ModelError(path, f"{key[:80]}: holds {len(value)} entries")
     for key, value in _numbers(checkpoint.config):
+        if key == "num_labels" and value > MAX_LABELS:
+            raise ModelError(path, f"{key}: {value} is out of range")
         if key not in FREE and not -MAX_NUMBER < value < MAX_NUMBER:
             raise ModelError(path, f"{key[:80]}: {str(value)[:24]} is out of range")
         if key in EXPERTS and value > widest and value not in sizes:
@@ -121,6 +137,11 @@ def _check_shapes(checkpoint: Checkpoint, model: Any) -> None:
         stored = _stored(checkpoint, name, prefix)
         if stored is None:
             absent = absent or name
+        elif stored.dtype not in FLOATS and parameter.is_floating_point():
+            raise ModelError(
+                stored.file, f"tensor {name!r} is stored as {stored.dtype}, which is no plain "
+                "number of a weight, and config.json has no quantization_config",
+            )  # fmt: skip
         elif stored.shape != tuple(parameter.shape):
             raise ModelError(
                 stored.file, f"tensor {name!r} has shape {list(stored.shape)}; config.json asks "

@@ -23,7 +23,7 @@ from tokenscope.errors import InputError, ModelError
 NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 MAX_TOKENIZER = 48 << 20
 MAX_SETTINGS = 8 << 20
-SECONDS = 4.0
+SECONDS = 3.5
 PROBES = ("a", "def f(x):\n    return x\n", "1 + 1")
 
 
@@ -61,6 +61,9 @@ def open_tokenizer(folder: Path, rows: int) -> Opened:
         raise ModelError(file, f"is no tokenizer that can be used ({brief(error)})") from None
     if tokenizer.get_vocab_size() > rows:
         _refuse_larger(folder, tokenizer, rows)
+    unknown = [i for i in (*found[0][0], *found[0][1]) if tokenizer.id_to_token(i) is None]
+    if unknown:
+        raise ModelError(file, f"post_processor: puts id {unknown[0]}, which is no token's")
     puts, appends = found[0]
     if any(f != found[0] for f in found):  # what it puts depends on the text: nothing can be said
         puts, appends = (), ()

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+MAX_PARTS = 64
 MAX_GROWTH = 64  # characters that a chain of replacements may make out of one
 RUN = 400
 TEXTS = [
@@ -74,6 +75,17 @@ def check_ids(table: dict[str, Any], rows: int) -> None:
         place(owner, key, item["content"], its, rows)
 
 
+def check_rest(table: dict[str, Any]) -> None:
+    """What would make ids random, or put a book before every text."""
+    if table["model"].get("dropout"):
+        raise ValueError("model.dropout: the same text would be split at random")
+    after = table.get("post_processor")
+    for key in ("single", "pair"):
+        parts = after.get(key) if isinstance(after, dict) else None
+        if isinstance(parts, list) and len(parts) > MAX_PARTS:
+            raise ValueError(f"post_processor.{key}: has {len(parts)} parts")
+
+
 def place(owner: dict[int, str], key: str, token: str, number: int, rows: int) -> None:
     """Note whose id it is. Raises ValueError when it is another's, or has no row."""
     if number >= rows:
@@ -111,6 +123,7 @@ def attempt(job: dict[str, Any]) -> None:
     if not isinstance(table, dict):
         raise ValueError("is no JSON object")
     check_ids(table, job["rows"])
+    check_rest(table)
     for key in ("normalizer", "pre_tokenizer"):
         factor = growth(table.get(key))
         if factor > MAX_GROWTH:

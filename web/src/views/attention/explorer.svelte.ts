@@ -1,6 +1,7 @@
 /** What the explorer shows: all heads small, one head large, the crosshair, what was searched. */
 import { explainApi, type FoundHead, type MatrixKind } from '../../api/explain'
 import { readSurvey, strongest, topOf, type Survey } from '../../core/explain'
+import { Lru } from '../../core/lru'
 import { littleFloats } from '../../core/trace'
 import { why } from '../why/job.svelte'
 
@@ -13,7 +14,7 @@ export interface Matrix {
 }
 
 const SIZE = 48
-const KEPT = 6
+const BUDGET = 96 * 2 ** 20
 
 class Explorer {
   survey = $state.raw<Survey | null>(null)
@@ -31,7 +32,7 @@ class Explorer {
   failure = $state<string | null>(null)
   private chosen = false
   private node = ''
-  private cache = new Map<string, Matrix>()
+  private cache = new Lru<Matrix>(BUDGET, (m) => m.values.byteLength)
 
   async open(node: string, signal: AbortSignal): Promise<void> {
     if (this.node === node && this.survey) return
@@ -70,11 +71,7 @@ class Explorer {
       }
       const values = littleFloats(buffer, 0, rows * columns)
       const made = { values, n: rows, most: topOf(values), kind, source: headers.get('x-attention-source') ?? '' }
-      this.cache.set(name, made)
-      for (const old of this.cache.keys()) {
-        if (this.cache.size <= KEPT) break
-        this.cache.delete(old)
-      }
+      this.cache.put(name, made)
       if (!signal.aborted) this.matrix = made
       this.failure = null
     } catch (cause) {
