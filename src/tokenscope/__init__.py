@@ -15,10 +15,21 @@ if TYPE_CHECKING:
     from tokenscope.runs.explain_many import explain_many
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.model import Model, load
+    from tokenscope.runs.replay import replay
     from tokenscope.trace import Trace, Tree, read
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Settings", "TokenScopeError", "Trace", "Tree", "explain_many", "load", "read"]
+__all__ = [
+    "Model",
+    "Settings",
+    "TokenScopeError",
+    "Trace",
+    "Tree",
+    "explain_many",
+    "load",
+    "read",
+    "replay",
+]
 
 _HOMES = {
     "explain_many": "tokenscope.runs.explain_many",
@@ -29,6 +40,7 @@ _HOMES = {
     "Trace": "tokenscope.trace",
     "Tree": "tokenscope.trace",
     "read": "tokenscope.trace",
+    "replay": "tokenscope.runs.replay",
 }
 
 # What upper floors do with a trace; their modules are loaded when the view is first asked for.

@@ -53,11 +53,11 @@ def make_folder(path: Path) -> None:
             os.makedirs(path, mode=0o700, exist_ok=True)
 
 
-def create(path: Path, append: bool = False) -> int:
-    """A descriptor of a file for the owner alone (0600): a new, empty one, or at its end."""
+def create(path: Path, append: bool = False, mode: int = 0o600) -> int:
+    """A descriptor of a file (for the owner alone): a new, empty one, or at its end."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
     with reported(path):
-        return os.open(path, flags, 0o600)
+        return os.open(path, flags, mode)
 
 
 def write(file: int, data: bytes | memoryview, path: Path) -> None:
@@ -102,13 +102,13 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+def write_whole(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0o600) -> None:
     """A file that is there whole or not at all: temporary name, fsync, rename, fsync of the folder.
 
     Raises StoreError; the file that was there before is then still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    file = create(temporary)
+    file = create(temporary, mode=mode)
     try:
         try:
             for piece in pieces:

@@ -8,6 +8,7 @@
     |-- NotFound          a session, node or file that is not there           (HTTP 404, exit 2)
     |-- ModelError        a folder that cannot be loaded; names file, cause   (HTTP 422, exit 2)
     |-- AbilityError      this model or backend cannot do what was asked      (HTTP 409, exit 2)
+    |   `-- ModelNotLoaded  the server has to load a model for it first
     |-- CapacityError     it does not fit; says how much would                (HTTP 413, exit 2)
     |-- BusyError         the queue is full; come back later                  (HTTP 503, exit 3)
     |-- StoreError        sessions cannot be kept or read; cause and remedy   (HTTP 500, exit 3)
@@ -83,6 +84,16 @@ class AbilityError(TokenScopeError):
 
     code = "no_ability"
     status = 409
+
+
+class ModelNotLoaded(AbilityError):
+    """The model that this asks for is not loaded. ``model``: its id, if the server offers it."""
+
+    code = "model_not_loaded"
+
+    def __init__(self, message: str, model: str = "") -> None:
+        self.model = model
+        super().__init__(message)
 
 
 class CapacityError(TokenScopeError):

@@ -285,3 +285,17 @@ def test_a_server_streams_and_scores_what_it_would_be_fed() -> None:
     assert len(tokens) == len(scores) + 1 == 5
     assert scores.ids.shape == (4, 3)
     assert np.isfinite(scores.chosen).all()
+
+
+def test_a_long_feed_makes_its_logits_in_blocks(backend: Any) -> None:
+    ids = ids_of(backend, 100)
+    out = fresh(backend, ids)
+    if not isinstance(out.scores, Full):
+        return
+    made = out.scores.block(0, len(ids))
+    assert made.shape == (100, backend.info.vocab)
+    near = 1e-5 * np.abs(np.asarray(made)).max()
+    assert np.abs(np.asarray(out.scores.cut(60, 90).block(5, 9) - made[65:69])).max() <= near
+    assert np.abs(np.asarray(out.scores.logits[-1] - made[99])).max() <= near
+    if backend.info.name == "bundled" and backend.abilities.internals:
+        assert hasattr(out.scores.logits, "deferred")

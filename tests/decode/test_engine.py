@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -214,24 +212,6 @@ def test_cancel_ends_within_one_step_and_keeps_what_was_made() -> None:
             run.cancel()
     assert run.finish == "cancelled"
     assert run.trace.text == "hello wo"
-
-
-def test_two_runs_take_turns() -> None:
-    host = Engine(ScriptedBackend())
-    order: list[int] = []
-
-    def work(which: int) -> None:
-        settings = Settings(max_new_tokens=60, seed=which, temperature=1.0)
-        for _ in generate(host, prompt="turns", settings=settings):
-            order.append(which)
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(2)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join(timeout=60)
-    assert not any(t.is_alive() for t in threads)
-    assert set(order) == {0, 1}
 
 
 def test_score_covers_everything() -> None:

@@ -20,6 +20,7 @@ from tokenscope.server.access import Access
 from tokenscope.server.app import open_house
 from tokenscope.server.connection import Connection
 from tokenscope.server.house import House
+from tokenscope.server.models import Models
 from tokenscope.store import Store
 
 TOKEN = "0123456789abcdef" * 4
@@ -107,12 +108,13 @@ class Servers:
 
     def start(
         self, script: Any = hashed, most_runs: int = 8, page: Path | None = None,
-        unattended: float = 600.0, **access: Any,
+        unattended: float = 600.0, models: Models | None = None, data: Path | None = None,
+        **access: Any,
     ) -> Served:  # fmt: skip
-        store = Store(self.folder / f"data{len(self.stops)}")
+        store = Store(data if data is not None else self.folder / f"data{len(self.stops)}")
         who = Access(TOKEN, **access)
         made = open_house(
-            Model(ScriptedBackend(script, context=20_000)), store, who, most_runs,
+            models or Model(ScriptedBackend(script, context=20_000)), store, who, most_runs,
             page if page is not None else self.folder / "no-page", unattended,
         )  # fmt: skip
         server = uvicorn.Server(

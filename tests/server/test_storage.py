@@ -58,3 +58,18 @@ def test_a_disk_that_fails_in_the_middle_of_a_run(
     assert served.client.post("/api/sessions", json={}).status_code == 200
     assert served.house.store.trace(node).ids.tolist() == shown
     assert not served.house.store._unsettled
+
+
+def test_the_bin_says_what_it_takes_and_is_emptied(serve: Callable[..., Served]) -> None:
+    served = serve()
+    node = served.generate()[-1]["node"]
+    empty = served.client.get("/api/storage").json()
+    assert (empty["deleted_sessions"], empty["deleted_bytes"]) == (0, 0)
+    assert empty["retention_days"] == 30
+    served.client.delete(f"/api/sessions/{node['session']}")
+    held = served.client.get("/api/storage").json()
+    assert (held["deleted_sessions"], held["deleted_branches"]) == (1, 1)
+    assert held["deleted_bytes"] > 500
+    left = served.client.post("/api/storage/purge").json()
+    assert (left["deleted_sessions"], left["deleted_bytes"]) == (0, 0)
+    assert served.client.post(f"/api/sessions/{node['session']}/restore").status_code == 404

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tokenscope.errors import InputError, NotFound
+from tokenscope.errors import InputError, NotFound, StoreDamaged
 from tokenscope.store import NodeRow, Part, Store
 from tokenscope.trace import Alternatives, Origin, Tokens
 
@@ -138,6 +138,67 @@ def test_purge_removes_what_is_deleted_and_nothing_else(store: Store) -> None:
     with pytest.raises(NotFound):
         store.restore_session(gone)
     assert store.trace(root.id).text == "abcdef"
+
+
+def test_what_was_deleted_long_ago_goes_by_itself(tmp_path: Path) -> None:
+    store = Store(tmp_path / "data")
+    kept, old, new = (store.new_session(t).id for t in "kon")
+    for session in (kept, old, new):
+        root = grow(store, session, "abcdef")
+        if session == kept:
+            store.delete_node(grow(store, session, "abcX", root).id)
+    store.delete_session(old)
+    store.delete_session(new)
+    with store._database.write() as c:
+        c.execute("UPDATE sessions SET deleted = '2024-01-01' WHERE id = ?", (old,))
+        c.execute("UPDATE nodes SET deleted = '2024-01-01' WHERE deleted IS NOT NULL")
+    store.close()
+    store = Store(tmp_path / "data", retention=None)
+    assert len(list((store.path / "traces").iterdir())) == 4
+    store.close()
+    store = Store(tmp_path / "data")
+    assert len(list((store.path / "traces").iterdir())) == 2
+    with pytest.raises(NotFound):
+        store.restore_session(old)
+    assert store.restore_session(new).branches == 1
+    store.close()
+
+
+def test_what_a_run_needs_is_not_purged(store: Store) -> None:
+    session = store.new_session().id
+    root = grow(store, session, "abcdef")
+    writing = store.begin(
+        session, Origin(), parent=root.id, at=3, shared=store.trace(root.id).cut(3),
+        request={"prompt": "abc"},
+    )  # fmt: skip
+    writing.append(part(3, "X"))
+    assert store.delete_session(session) == [writing.node.id]  # whose run is to be stopped
+    assert store.purge(timedelta(0)).branches == 0
+    writing.append(part(4, "Y"))
+    writing.finish(None, "cancelled")
+    store.restore_session(session)
+    assert store.trace(writing.node.id).text == "abcXY"
+    row = store.node(writing.node.id)
+    assert (row.request, row.model) == ({"prompt": "abc"}, "")
+    store.delete_session(session)
+    assert store.purge(timedelta(0)).branches == 2
+    assert not list((store.path / "traces").iterdir())
+
+
+def test_a_damaged_parent_costs_its_own_rows_only(tmp_path: Path) -> None:
+    store = Store(tmp_path / "data")
+    session = store.new_session().id
+    root = grow(store, session, "abcdef")
+    child = grow(store, session, "abcXY", root)
+    store.close()
+    (tmp_path / "data" / "traces" / f"{root.id}.safetensors").write_bytes(b"damaged")
+    store = Store(tmp_path / "data")
+    with pytest.raises(StoreDamaged):
+        store.trace(root.id)
+    trace = store.trace(child.id)
+    assert [t.text for t in trace.tokens] == ["<lost>"] * 3 + ["X", "Y"]
+    assert trace.column("logprob")[3:].tolist() == [-1, -1]
+    store.close()
 
 
 def test_a_running_branch_can_be_read_and_grown_from(store: Store) -> None:

@@ -82,13 +82,29 @@ class Abilities:
     changes: bool = False
 
 
+class Deferred(Protocol):
+    """Logits (n, V) that are made block by block: after a long feed (n, V) never exists whole."""
+
+    deferred: Literal[True]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, V)."""
+        ...
+
+    def __getitem__(self, at: Any) -> Any:
+        """A slice is deferred too; a row number gives the row."""
+        ...
+
+    def make(self) -> Any:
+        """All of them, float32 (n, V)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Full:
-    """n whole distributions. ``logits`` float32 (n, V): a tensor on its device, or an array.
-
-    After a long feed it may be a thing that makes rows only when it is sliced (``logits[a:b]``,
-    ``logits[i]``; it has a ``shape``), so that (n, V) never exists whole.
-    """
+    """n whole distributions. ``logits`` float32 (n, V): a tensor on its device, an array, or
+    :class:`Deferred`."""
 
     logits: Any
 
@@ -96,8 +112,13 @@ class Full:
         return int(self.logits.shape[0])
 
     def cut(self, start: int, stop: int) -> Full:
-        """The distributions ``start..stop-1``."""
+        """The distributions ``start..stop-1``; what is deferred stays so."""
         return Full(self.logits[start:stop])
+
+    def block(self, start: int, stop: int) -> Any:
+        """The logits of ``start..stop-1``, made."""
+        part = self.logits[start:stop]
+        return part.make() if hasattr(part, "deferred") else part
 
 
 @dataclass(frozen=True, slots=True)

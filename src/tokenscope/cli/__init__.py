@@ -12,7 +12,18 @@ from typing import Any
 
 import typer
 
-from tokenscope.cli import backup, bench, causes, decode, doctor, explain, models, serve, structure
+from tokenscope.cli import (
+    backup,
+    bench,
+    causes,
+    decode,
+    doctor,
+    explain,
+    models,
+    replay,
+    serve,
+    structure,
+)
 from tokenscope.cli.output import fail
 from tokenscope.errors import TokenScopeError
 
@@ -23,7 +34,8 @@ app = typer.Typer(
 )  # fmt: skip
 for command in (
     serve.serve, decode.generate, decode.score, models.models, explain.explain, causes.patch,
-    causes.ablate, causes.lens, causes.heads, structure.structure, bench.bench, doctor.doctor,
+    causes.ablate, causes.lens, causes.heads, structure.structure, replay.replay, bench.bench,
+    doctor.doctor,
     backup.backup, backup.restore, backup.purge,
 ):  # fmt: skip
     app.command()(command)

@@ -60,6 +60,9 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="End before this text (repeat).")] = None,
     alternatives: AlternativesOption = 10,
     attention: Annotated[str, typer.Option(help="none, top or full.")] = "none",
+    speculate: Annotated[
+        str, typer.Option(help="auto: check what repeats in one pass (same tokens); none.")
+    ] = "auto",
     language: LanguageOption = "",
     column: ColumnOption = "surprisal",
     save: SaveOption = None,
@@ -80,6 +83,7 @@ def generate(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
         min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()),
         alternatives=alternatives, attention=attention,  # type: ignore[arg-type]
+        speculate=speculate,  # type: ignore[arg-type]
     )  # fmt: skip
     engine = loaded(
         model, dtype, device, allow_network, start_token=start_token, allow_links=allow_links

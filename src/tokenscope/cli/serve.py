@@ -27,12 +27,17 @@ from tokenscope.cli.output import document, say
 from tokenscope.errors import InputError
 
 if TYPE_CHECKING:
+    from tokenscope.runs.model import Model
     from tokenscope.server.app import Served
 
 GRACE = 10  # seconds that open connections have to end when the server stops
 
 
 def serve(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Models to offer: folders, files or hub ids; the first is loaded."),
+    ] = None,
     model: ModelOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8321,
@@ -43,7 +48,10 @@ def serve(
     start_token: StartOption = "auto",
     allow_links: LinksOption = False,
     model_root: Annotated[
-        Path | None, typer.Option(help="Models must lie inside this folder.")
+        Path | None, typer.Option(help="Offer the models in this folder, and none outside it.")
+    ] = None,
+    model_budget: Annotated[
+        float | None, typer.Option(help="GiB of weights loaded at once. Default: half the memory.")
     ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A name that browsers may ask for (repeat).")
@@ -68,6 +76,7 @@ def serve(
     """Serve the page. Prints its address, which carries the key; Ctrl-C stops it."""
     from tokenscope.server.access import Access, check_bind, stored_token
     from tokenscope.server.app import open_house
+    from tokenscope.server.models import Models
     from tokenscope.store import Store, default_folder
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -82,13 +91,15 @@ def serve(
         token = stored_token(store.path, new_token)
         access = Access(token, frozenset(names), https=tls_cert is not None or behind_proxy)
         say("loading the model ...")
-        served = open_house(
-            loaded(model, dtype, device, allow_network, model_root, start_token, allow_links),
-            store,
-            access,
-            most_runs,
-            unattended=60 * unattended,
-        )
+
+        def load(wanted: str | None) -> Model:
+            return loaded(
+                wanted, dtype, device, allow_network, model_root, start_token, allow_links
+            )
+
+        offered = Models(load, addresses(model, models, model_root), budget(model_budget))
+        offered.load(offered.all()[0].id)
+        served = open_house(offered, store, access, most_runs, unattended=60 * unattended)
         url = address(host, listening.getsockname()[1], names, access.https, behind_proxy)
         key = f"{url}/?token={token}"
         announce(served, key, url, listening.getsockname()[1], as_json)
@@ -100,6 +111,25 @@ def serve(
         listening.close()
     say("stopped")
     return 0
+
+
+def addresses(model: str | None, more: list[str] | None, root: Path | None) -> list[str | None]:
+    """What is offered: what was named, the bundled model, what lies under the root; each once."""
+    from tokenscope.server.models import below
+
+    named: list[str | None] = [*([model] if model is not None else []), *(more or [])]
+    found = below(root) if root is not None else []
+    known = {str(Path(a).resolve()) for a in named if a is not None}
+    return [*named, None, *(f for f in found if str(Path(f).resolve()) not in known)]
+
+
+def budget(gibibytes: float | None) -> int:
+    """Bytes of weights that may be loaded at once."""
+    import psutil
+
+    if gibibytes is not None:
+        return int(gibibytes * 2**30)
+    return int(psutil.virtual_memory().total) // 2
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -123,7 +123,7 @@ class Machine:
         """The run, from the first request to the reason for its end."""
         plan = self.plan
         # the last token before the first new one is fed in any case: its scores are needed
-        self.state = yield Take(plan.given.ids, max(plan.have, 1) - 1)
+        self.state = yield Take(plan.given.ids, 0 if plan.fresh else max(plan.have, 1) - 1)
         if plan.have == 0 and len(plan.given):
             yield self.observer.blank()
         if plan.known is not None:

@@ -50,7 +50,7 @@ class Observer:
         plan = self._plan
         nan = np.full(1, np.nan, dtype=np.float32)
         columns = dict.fromkeys([*metric_names(self._kind), "perplexity", "time_ms"], nan)
-        if plan.changes:
+        if plan.changes or plan.drawn is not None:
             columns["logprob_sampled"] = nan
         k = min(plan.alternatives, self._info.vocab or plan.alternatives)
         alternatives = None
@@ -94,9 +94,9 @@ class Observer:
             )
         values["perplexity"] = self._running(start, values["surprisal"])
         values["time_ms"] = np.full(n, ms, dtype=np.float32)
-        if self._plan.changes:
-            values["logprob_sampled"] = np.asarray(
-                sampled if len(sampled) else np.full(n, np.nan), dtype=np.float32
+        if self._plan.changes or self._plan.drawn is not None:
+            values["logprob_sampled"] = (
+                np.asarray(sampled, dtype=np.float32) if len(sampled) else self._drawn(start, n)
             )
         quality = {name: q for name, q in found.quality.items() if q != "exact"}
         if "surprisal" in quality:
@@ -105,6 +105,13 @@ class Observer:
             start, tokens, values, self._alternatives(found), self._attention(rows, start, n, fed),
             progress is not None, progress, quality,
         )  # fmt: skip
+
+    def _drawn(self, start: int, n: int) -> F32:
+        out = np.full(n, np.nan, dtype=np.float32)
+        if self._plan.drawn is not None:
+            held = self._plan.drawn[start : start + n]
+            out[: len(held)] = held
+        return out
 
     def _alternatives(self, found: Measured) -> Alternatives | None:
         if not self._plan.alternatives:

@@ -8,6 +8,7 @@ from typing import Literal
 from tokenscope.decode.appliers import NONE, Applied
 from tokenscope.decode.sampling import Sampler
 from tokenscope.decode.step import Step
+from tokenscope.trace.columns import F32
 from tokenscope.trace.record import Trace
 from tokenscope.trace.tokens import Tokens
 
@@ -25,6 +26,8 @@ class Plan:
     given tokens too (scoring). ``known``: the token right after ``shared``, measured already: a
     branch by an alternative needs no second look at the distribution that offered it.
     ``applied``: standing edits, made ready. ``speculate``: see ``decode.lookup``.
+    ``fresh``: begin with an empty memory, whatever is kept. ``drawn``: the ln q of the first tokens
+    where a parent drew them (NaN elsewhere): a branch keeps it, also where it measures again.
     """
 
     given: Tokens
@@ -40,6 +43,8 @@ class Plan:
     known: Step | None = None
     applied: Applied = NONE
     speculate: Speculate = "none"
+    fresh: bool = False
+    drawn: F32 | None = None
 
     @property
     def changes(self) -> bool:

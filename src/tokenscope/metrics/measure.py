@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tokenscope.backends.protocol import Full, ScoreKind, Scores, Top
-from tokenscope.metrics.step import METRICS, Distribution, top_alternatives
+from tokenscope.metrics.step import METRICS, Distribution
 from tokenscope.metrics.top import FORMS, TopDistribution
 from tokenscope.trace.columns import F32, Quality
 
@@ -47,25 +47,24 @@ def measure(scores: Scores, targets: Any, k: int) -> Measured:
     """
     if not isinstance(scores, Full):
         return _measure_top(scores, np.asarray(targets, dtype=np.int64), k)
-    logits = scores.logits
-    n, size = (int(x) for x in logits.shape)
+    n, size = (int(x) for x in scores.logits.shape)
     step = max(1, BLOCK_VALUES // max(size, 1))
+    metrics = list(METRICS)
     columns: list[torch.Tensor] = []
     ids: list[torch.Tensor] = []
     logprobs: list[torch.Tensor] = []
     with torch.inference_mode():
         for start in range(0, n, step):
-            block = torch.as_tensor(logits[start : start + step])
+            block = torch.as_tensor(scores.block(start, start + step))
             came = torch.as_tensor(targets[start : start + step], device=block.device)
-            d = Distribution(block, came)
-            top_ids, top_logprobs = top_alternatives(d, k)
-            columns.append(torch.stack([function(d) for _, function in METRICS]))
-            ids.append(top_ids)
-            logprobs.append(top_logprobs)
+            d = Distribution(block, came, k)
+            columns.append(torch.stack([function(d) for _, function in metrics]))
+            ids.append(d.top[1][:, :k])
+            logprobs.append(d.top_logp[:, :k])
         packed: F32 = torch.cat(columns, dim=1).cpu().numpy()
         found = torch.cat(ids).to(torch.int32).cpu().numpy()
         held = torch.cat(logprobs).cpu().numpy()
-    names = METRICS.names()
+    names = [name for name, _ in metrics]
     exact: dict[str, Quality] = dict.fromkeys(names, "exact")
     return Measured(dict(zip(names, packed, strict=True)), exact, found, held)
 

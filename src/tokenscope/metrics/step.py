@@ -7,6 +7,7 @@ Where only the top of a distribution is known, its form in ``metrics.top`` stand
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 
@@ -22,12 +23,15 @@ METRICS: Registry[Metric] = Registry("metric")
 class Distribution:
     """n distributions over V tokens and the token that came: what metrics are computed from.
 
-    ``logits`` float32 (n, V); ``targets`` int64 (n,). Intermediate results are shared.
+    ``logits`` float32 (n, V); ``targets`` int64 (n,); ``k``: how many of the most likely tokens
+    will be asked for. Intermediate results are shared; a metric that needs all of ``logp`` or
+    ``p`` makes it, those that ship do not: they take the fewest passes over (n, V) that we know.
     """
 
-    def __init__(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+    def __init__(self, logits: torch.Tensor, targets: torch.Tensor, k: int = 1) -> None:
         self.logits = logits
         self.targets = targets
+        self.k = k
 
     @cached_property
     def logp(self) -> torch.Tensor:
@@ -40,36 +44,96 @@ class Distribution:
         return self.logp.exp()
 
     @cached_property
+    def top(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and ids (n, max(k, 2) or V) of the most likely tokens; of equals, smaller ids."""
+        size = self.logits.shape[1]
+        more = min(max(self.k + 1, 3), size)  # one more shows whether a tie is cut in two
+        values, ids = _largest(self.logits, more)
+        tied = values[:, 1:] == values[:, :-1]
+        if bool(tied.any()):  # rare in float32, common in 16 bits
+            for row in tied.any(dim=1).nonzero()[:, 0].tolist():
+                at = (self.logits[row] >= values[row, -1]).nonzero()[:, 0]  # ascending ids
+                order = self.logits[row, at].sort(descending=True, stable=True).indices
+                ids[row] = at[order[:more]]
+        kept = min(max(self.k, 2), size)
+        return values[:, :kept], ids[:, :kept]
+
+    @cached_property
+    def _sums(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(n,) each, with y = z - max z: ln sum e^y, the mean of y, and its variance, under p."""
+        weights = torch.softmax(self.logits, dim=-1)
+        shifted = self.logits - self.top[0][:, :1]
+        mean = torch.linalg.vecdot(weights, shifted)
+        if not math.isfinite(float(mean.sum())):  # a logit of -inf: its p is 0, 0 * -inf is not
+            shifted = shifted.clamp_(min=-1e4)
+            mean = torch.linalg.vecdot(weights, shifted)
+        # E[y^2] - E[y]^2 cancels badly; the centred form does not
+        variance = torch.linalg.vecdot(weights, shifted.sub_(mean[:, None]).square_())
+        likeliest = weights.gather(1, self.top[1][:, :1])[:, 0]  # e^0 / sum e^y
+        return -likeliest.log(), mean, variance
+
+    @cached_property
+    def target_logit(self) -> torch.Tensor:
+        """float32 (n, 1)."""
+        return self.logits.gather(1, self.targets[:, None])
+
+    @cached_property
     def target_logp(self) -> torch.Tensor:
         """float32 (n,) logprob of the token that came."""
-        return self.logp.gather(1, self.targets[:, None])[:, 0]
+        return (self.target_logit[:, 0] - self.top[0][:, 0]) - self._sums[0]
 
     @cached_property
-    def top2(self) -> torch.Tensor:
-        """float32 (n, 2) the two largest logprobs."""
-        return self.logp.topk(min(2, self.logp.shape[1]), dim=1).values
-
-    @cached_property
-    def greater(self) -> torch.Tensor:
-        """float32 (n,) how many tokens stand before the one that came: of equals, smaller ids."""
-        mine = self.logits.gather(1, self.targets[:, None])
-        before = (self.logits > mine).sum(dim=-1)
-        equal = (self.logits == mine).sum(dim=-1)
-        for row in (equal > 1).nonzero()[:, 0].tolist():  # rare in float32, common in 16 bits
-            start = self.logits[row, : int(self.targets[row])]
-            before[row] += (start == mine[row]).sum()
-        return before.to(torch.float32)
-
-    @cached_property
-    def weighted(self) -> torch.Tensor:
-        """float32 (n, V) p ln p, 0 where p is 0."""
-        product = self.p * self.logp
-        return product.nan_to_num_(nan=0.0)
+    def top_logp(self) -> torch.Tensor:
+        """float32 (n, k or more) logprobs of the most likely tokens."""
+        return (self.top[0] - self.top[0][:, :1]) - self._sums[0][:, None]
 
     @cached_property
     def entropy(self) -> torch.Tensor:
-        """float32 (n,) entropy in nats."""
-        return -self.weighted.sum(dim=-1)
+        """float32 (n,) entropy in nats: -sum p ln p = ln sum e^y - E[y]."""
+        return self._sums[0] - self._sums[1]
+
+    @property
+    def varentropy(self) -> torch.Tensor:
+        """float32 (n,): the variance of ln p, which is that of y."""
+        return self._sums[2]
+
+    @cached_property
+    def before(self) -> torch.Tensor:
+        """float32 (n,) how many tokens stand before the one that came: of equals, smaller ids."""
+        at = self.top[1] == self.targets[:, None]
+        out = at.to(torch.float32).argmax(dim=1)
+        known = at.any(dim=1)
+        if not bool(known.all()):  # few: most are among the top
+            rest = (~known).nonzero()[:, 0]
+            z, mine = self.logits[rest], self.target_logit[rest]
+            out[rest] = (z > mine).sum(dim=-1)
+            for n in ((z == mine).sum(dim=-1) > 1).nonzero()[:, 0].tolist():
+                target = self.targets[rest[n]]
+                out[rest[n]] += (z[n, :target] == mine[n]).sum()
+        return out.to(torch.float32)
+
+
+GROUP = 64
+
+
+def _largest(z: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """``topk`` of (n, V), by the largest of groups first: a third of its time on many or long rows.
+
+    The k largest lie in the k groups whose own largest are the largest, and what is left over.
+    """
+    n, size = z.shape
+    groups = size // GROUP
+    if groups < 4 * k or n * size <= 1 << 15:
+        return z.topk(k, dim=1)
+    cut = groups * GROUP
+    best = z[:, :cut].view(n, groups, GROUP).amax(dim=-1).topk(k, dim=1, sorted=False).indices
+    inside = torch.arange(GROUP, device=z.device)
+    at = (best[:, :, None] * GROUP + inside).view(n, -1)
+    if cut < size:
+        rest = torch.arange(cut, size, device=z.device).expand(n, -1)
+        at = torch.cat([at, rest], dim=1)
+    values, where = z.gather(1, at).topk(k, dim=1)
+    return values, at.gather(1, where)
 
 
 def metric(spec: ColumnSpec) -> Callable[[Metric], Metric]:
@@ -110,7 +174,7 @@ def rank(d: Distribution) -> torch.Tensor:
 
     So a token's rank is its place among the alternatives, also where 16-bit logits tie.
     """
-    return 1.0 + d.greater
+    return 1.0 + d.before
 
 
 @metric(ColumnSpec("entropy", "Entropy", "nats", "H = -sum p ln p", "Shannon 1948",
@@ -124,16 +188,14 @@ def entropy(d: Distribution) -> torch.Tensor:
                    "Kontoyiannis & Verdu 2014", lo=0.0, hi=8.0, better="low"))  # fmt: skip
 def varentropy(d: Distribution) -> torch.Tensor:
     """sum p (ln p + H)^2 (Kontoyiannis & Verdu 2014)."""
-    # Var = E[(ln p)^2] - H^2 cancels badly; the centred form does not.
-    centred = d.logp + d.entropy[:, None]
-    return (d.p * centred.square()).nan_to_num_(nan=0.0).sum(dim=-1)
+    return d.varentropy
 
 
 @metric(ColumnSpec("margin", "Margin", "", "p(1) - p(2)", "Scheffer 2001",
                    lo=0.0, hi=1.0, better="high"))  # fmt: skip
 def margin(d: Distribution) -> torch.Tensor:
     """p of the most likely token minus p of the second (Scheffer 2001)."""
-    top = d.top2.exp()
+    top = d.top_logp[:, :2].exp()
     return top[:, 0] - top[:, 1] if top.shape[1] > 1 else top[:, 0]
 
 
@@ -141,20 +203,4 @@ def margin(d: Distribution) -> torch.Tensor:
                    lo=0.0, hi=1.0, better="high"))  # fmt: skip
 def p_ratio(d: Distribution) -> torch.Tensor:
     """p of the token over p of the most likely one ("Frac(p)", Gehrmann 2019, GLTR)."""
-    return (d.target_logp - d.top2[:, 0]).exp()
-
-
-def top_alternatives(d: Distribution, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """ids int64 (n, k) and logprobs float32 (n, k) of the k most likely tokens, in order."""
-    size = d.logits.shape[1]
-    k = min(k, size)
-    more = min(max(k + 1, 2), size)  # one more shows whether a tie is cut in two
-    values, ids = d.logp.topk(more, dim=1)
-    tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
-    for row in tied.nonzero()[:, 0].tolist():
-        at = (d.logp[row] >= values[row, -1]).nonzero()[:, 0]  # ascending ids
-        order = d.logits[row, at].sort(descending=True, stable=True).indices[:more]
-        ids[row] = at[order]
-        values[row] = d.logp[row, ids[row]]
-    d.__dict__["top2"] = values[:, :2]  # the same pass serves margin and p_ratio
-    return ids[:, :k], values[:, :k]
+    return (d.target_logit[:, 0] - d.top[0][:, 0]).exp()

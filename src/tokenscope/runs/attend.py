@@ -1,29 +1,38 @@
-"""Attention of one token, from the record where it is exact, else from one bounded forward."""
+"""Attention of one token, from the record where it is exact, else computed again, bounded.
+
+What is missing of the prefix is fed in chunks, rows come in windows of ``ROW_BYTES``, no logits
+are made, other runs get their turns in between, and a :class:`Control` can end it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tokenscope.backends.protocol import Feed
-from tokenscope.control import QUIET, Control
+from tokenscope.control import QUIET, Cancelled, Control
 from tokenscope.decode.engine import Engine
-from tokenscope.errors import AbilityError, InputError
+from tokenscope.errors import AbilityError, CapacityError, InputError
 from tokenscope.trace.record import Trace
 
 Source = Literal["full", "top", "recomputed"]
 Pick = int | Literal["mean", "max"]
-WINDOW = 64  # query rows recomputed at a time
+CHUNK = 512  # tokens of the prefix fed at a time
+ROW_BYTES = 64 << 20  # attention rows held at a time
 
 
-def attention_rows(engine: Engine, trace: Trace, t: int) -> tuple[NDArray[np.float32], Source]:
+def attention_rows(
+    engine: Engine, trace: Trace, t: int, control: Control = QUIET
+) -> tuple[NDArray[np.float32], Source]:
     """float32 (L, H, t): what the step that chose token ``t`` looked at, and where it is from.
 
     ``full`` records are used as they are. Otherwise the rows are computed again, exactly, by
     feeding one token after the kept prefix; without an ability for that, a ``top`` record is
-    given (unrecorded keys 0). Raises InputError for token 0 and below, AbilityError.
+    given (unrecorded keys 0). Raises InputError for token 0 and below, AbilityError, Cancelled.
     """
     if not 1 <= t <= len(trace) - 1:
         raise InputError("t", f"must be a token index in 1..{len(trace) - 1}")
@@ -31,7 +40,7 @@ def attention_rows(engine: Engine, trace: Trace, t: int) -> tuple[NDArray[np.flo
     if record is not None and record.form == "full" and record.has(t):
         return record.block(t), "full"
     if _same_model(engine, trace) and engine.abilities.attention:
-        return recompute(engine, trace, t - 1, t), "recomputed"
+        return recompute_rows(engine, trace, t - 1, t, control)[:, :, 0], "recomputed"
     if record is not None and record.has(t):
         return record.block(t), "top"
     raise AbilityError("attention of this token was not recorded and cannot be computed again")
@@ -60,32 +69,63 @@ def attended_by(
         return out, record.form
     if not engine.abilities.attention:
         raise AbilityError("this backend has no attention rows")
-    for start in range(t + 1, total, WINDOW):  # token u's row is that of the query u - 1
-        control.step(start, total, "attention")
-        end = min(start + WINDOW, total)
-        block = recompute_rows(engine, trace, start - 1, end - 1)  # (L, H, n, keys)
-        out[start:end] = _pick(block[..., t], engine, layer, head)
+    for start, block in row_windows(engine, trace, t, total - 1, control):
+        end = start + block.shape[2]  # token u's row is that of the query u - 1
+        out[start + 1 : end + 1] = _pick(block[..., t], engine, layer, head)
     return out, "recomputed"
 
 
-def recompute(engine: Engine, trace: Trace, query: int, keys: int) -> NDArray[np.float32]:
-    """float32 (L, H, keys): the rows of one query position."""
-    return recompute_rows(engine, trace, query, query + 1)[:, :, 0, :keys]
+def recompute_rows(
+    engine: Engine, trace: Trace, start: int, end: int, control: Control = QUIET
+) -> NDArray[np.float32]:
+    """float32 (L, H, end-start, end): rows of the queries ``start..end-1``; later keys are 0.
+
+    Raises CapacityError when these are more than ``ROW_BYTES``; ask for windows then.
+    """
+    most = window(engine, end)
+    if end - start > most and end - start > 1:
+        raise CapacityError(f"attention rows of {end - start} tokens at once", fits=most)
+    return next(row_windows(engine, trace, start, end, control))[1]
 
 
-def recompute_rows(engine: Engine, trace: Trace, start: int, end: int) -> NDArray[np.float32]:
-    """float32 (L, H, end-start, end): rows of the queries ``start..end-1``; later keys are 0."""
+def window(engine: Engine, keys: int) -> int:
+    """How many rows over ``keys`` keys are computed at a time: at least 1."""
+    per = 4 * max(len(engine.info.attention_layers), 1) * (engine.info.heads or 1) * max(keys, 1)
+    return max(1, min(CHUNK, ROW_BYTES // per))
+
+
+def row_windows(
+    engine: Engine, trace: Trace, start: int, end: int, control: Control = QUIET
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Rows of the queries ``start..end-1`` in order: (s, float32 (L, H, n, s+n)) at a time."""
+    ids = trace.ids
     with engine.turn:
-        state = engine.prefixes.take(trace.ids, start)
-        before = len(state.ids)
-        if start > before:
-            engine.stepper.extend(Feed(state, trace.ids[before:start].tolist(), scores=0))
-        out = engine.stepper.extend(
-            Feed(state, trace.ids[start:end].tolist(), rows=end - start, scores=0)
-        )
-    if engine.abilities.fork == "crop":
-        engine.prefixes.put(state)
-    return np.stack([np.asarray(r, dtype=np.float32) for r in out.attention])
+        state = engine.prefixes.take(ids, start)
+    crop = engine.abilities.fork == "crop"
+    whole = True  # False once a feed has failed: such a memory is not kept
+    try:
+        while len(state.ids) < start:
+            # a memory that cannot go back is fed from the start in one go, else token by token
+            stop = min(len(state.ids) + CHUNK, start) if crop else start
+            control.step(len(state.ids), end, "attention")
+            with engine.turn:
+                engine.stepper.extend(Feed(state, ids[len(state.ids) : stop].tolist(), scores=0))
+        size = window(engine, end)
+        for at in range(start, end, size):
+            control.step(at, end, "attention")
+            stop = min(at + size, end)
+            with engine.turn:
+                feed = Feed(state, ids[at:stop].tolist(), rows=stop - at, scores=0)
+                out = engine.stepper.extend(feed)
+            yield at, np.stack([torch.as_tensor(r).cpu().numpy() for r in out.attention])
+    except Cancelled:
+        raise
+    except Exception:
+        whole = False
+        raise
+    finally:
+        if whole and crop and len(state.ids):
+            engine.prefixes.put(state)
 
 
 def reduced(

@@ -19,7 +19,7 @@ from tokenscope.metrics.measure import metric_names
 from tokenscope.metrics.series import RunningPerplexity
 from tokenscope.runs.run import Run
 from tokenscope.runs.settings import Settings
-from tokenscope.trace.columns import Column
+from tokenscope.trace.columns import F32, Column
 from tokenscope.trace.edits import Force
 from tokenscope.trace.origin import Origin, Request, Segment
 from tokenscope.trace.record import Trace
@@ -96,6 +96,7 @@ def fork(
         engine, given, trace.origin.form, settings, language=trace.language,
         n_prompt=min(trace.n_prompt, at) if at >= trace.n_prompt else len(given),
         request=trace.origin.request, history=history, parent=usable, known=known,
+        drawn=_drawn(shared),
     )  # fmt: skip
 
 
@@ -119,11 +120,14 @@ def begin(
     history: Origin = Origin(),
     parent: Trace | None = None,
     known: Step | None = None,
+    fresh: bool = False,
+    drawn: F32 | None = None,
 ) -> Run:
     """A run from tokens. ``history``: the origin of the part that came before (a branch's).
 
     ``parent``: a measured start of ``given`` that this run goes on from. ``known``: the token
-    right after it, measured already. ``n_prompt``: all that is given, where not told.
+    right after it, measured already. ``n_prompt``: all that is given, where not told. ``fresh``:
+    nothing that is kept is used, everything is computed again. ``drawn``: see Plan.
     """
     info = engine.info
     n_prompt = len(given) if n_prompt is None else n_prompt
@@ -131,11 +135,12 @@ def begin(
     applied = prepared(settings.edits, info)
     wanted = room(info, len(given), settings.max_new_tokens, settings.attention)
     shared = parent
-    if shared is None:
+    if shared is None and not fresh:
         k = min(settings.alternatives, info.vocab or settings.alternatives)
         shared = engine.prefixes.measured(given.ids, k, applied.inner)
     if shared is not None:
-        shared = _rebased(shared, n_prompt, form == "score", settings, parent is not None)
+        branch = settings.attention if parent is not None else "none"
+        shared = _rebased(shared, n_prompt, form == "score", branch, drawn)
     stops = frozenset() if form == "score" else engine.backend.stop_ids
     if form == "infill":
         stops = stops | infill(engine.backend).infill_stops()
@@ -143,7 +148,7 @@ def begin(
     plan = Plan(
         given, n_prompt, wanted, sampler, stops, tuple(s.encode() for s in settings.stop),
         settings.alternatives, settings.attention, shared, form == "score", known, applied,
-        settings.speculate,
+        settings.speculate, fresh, drawn,
     )  # fmt: skip
     segments = history.segments
     if wanted:
@@ -212,6 +217,12 @@ def _offered(
     return Step(at, forced, columns, held.slice(at, at + 1), attention, False)
 
 
+def _drawn(start: Trace) -> F32 | None:
+    """What a trace knows of the distributions that its tokens were drawn from; None: nothing."""
+    held = start.columns.get("logprob_sampled")
+    return held.values if held is not None and np.isfinite(held.values).any() else None
+
+
 def _same_numbers(engine: Engine, trace: Trace, settings: Settings) -> bool:
     """Whether the measurements of a trace may stand in a new one beside fresh ones."""
     if trace.origin.model_digest not in ("", engine.info.model_digest):
@@ -223,19 +234,23 @@ def _same_numbers(engine: Engine, trace: Trace, settings: Settings) -> bool:
 
 
 def _rebased(
-    shared: Trace, n_prompt: int, running: bool, settings: Settings, branch: bool
+    shared: Trace, n_prompt: int, running: bool, attention: str, drawn: F32 | None
 ) -> Trace:
     """A measured start with what depends on the run that it came from redone or left out.
 
-    Running perplexity begins where the generated part does. Only a branch goes on with its
-    parent's ``logprob_sampled`` and attention rows, the latter if it records the same form.
+    Running perplexity begins where the generated part does. ``attention``: the form of rows that
+    may stay (a branch goes on with its parent's). ``drawn``: see Plan.
     """
     begin = 0 if running else min(n_prompt, len(shared))
     values = np.full(len(shared), np.nan, dtype=np.float32)
     values[begin:] = RunningPerplexity().add(shared.column("surprisal")[begin:])
-    columns = {n: c for n, c in shared.columns.items() if branch or n != "logprob_sampled"}
+    columns = {n: c for n, c in shared.columns.items() if n != "logprob_sampled"}
+    if drawn is not None:
+        kept = np.full(len(shared), np.nan, dtype=np.float32)
+        kept[: len(drawn)] = drawn[: len(shared)]
+        columns["logprob_sampled"] = Column("logprob_sampled", kept)
     columns["perplexity"] = Column("perplexity", values)
     held = shared.attention
-    if held is not None and not (branch and held.form == settings.attention):
+    if held is not None and held.form != attention:
         held = None
     return replace(shared, columns=columns, attention=held)

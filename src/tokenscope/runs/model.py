@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenscope.backends.open import Options, StartToken, open_backend
-from tokenscope.decode.engine import AttentionForm, Engine
+from tokenscope.decode.engine import AttentionForm, Engine, Speculate
 from tokenscope.decode.rounding import column_errors
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
 from tokenscope.runs.windows import score
+from tokenscope.trace.edits import Edit
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.explain import Explanation
     from tokenscope.runs.lens import Lenses
+    from tokenscope.runs.many import Request
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
+    from tokenscope.runs.replay import Replay
 
 
 class Model(Engine):
@@ -47,13 +50,27 @@ class Model(Engine):
         alternatives: int = 10,
         attention: AttentionForm = "top",
         language: str = "",
+        edits: Sequence[Edit] = (),
+        speculate: Speculate = "auto",
     ) -> Trace:
         """Decode a continuation of ``prompt``. Raises InputError, CapacityError."""
         settings = Settings(
             max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed,
-            tuple(stop), alternatives, attention,
+            tuple(stop), alternatives, attention, tuple(edits), speculate,
         )  # fmt: skip
         return runs.generate(self, prompt=prompt, language=language, settings=settings).result()
+
+    def generate_many(self, requests: Iterable[Request], **settings: Any) -> list[Trace]:
+        """One trace per prompt (or mapping, see ``runs.many``), decoded together: same ids."""
+        from tokenscope.runs.many import generate_many
+
+        return generate_many(self, requests, Settings(**settings))
+
+    def replay(self, trace: Trace) -> Replay:
+        """Run a trace again and compare; see ``tokenscope.runs.replay``. Raises MissingError."""
+        from tokenscope.runs.replay import replay
+
+        return replay(self, trace)
 
     def infill(self, prefix: str, suffix: str, *, language: str = "", **settings: Any) -> Trace:
         """Decode what belongs between. Raises AbilityError without infill tokens."""

@@ -57,6 +57,10 @@ class Run:
         """End within one step, from any thread. What was decoded stays in ``trace``."""
         self.control.cancel()
 
+    def join_others(self) -> None:
+        """Let it get on in other runs' passes as well: one thread iterates several in turn."""
+        self._decoding.task.together = True
+
     @property
     def finish(self) -> Finish:
         """Why it ended; "" while it runs."""

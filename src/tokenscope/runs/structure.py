@@ -20,7 +20,7 @@ from tokenscope.code.views import language_of, structure
 from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import AbilityError, InputError
-from tokenscope.runs.attend import WINDOW, Pick, recompute_rows, reduced
+from tokenscope.runs.attend import Pick, recompute_rows, reduced, window
 from tokenscope.trace.record import Trace
 
 FOLLOWED = 8  # running branches whose structure is kept up to date
@@ -112,10 +112,9 @@ def _rows(
             if t not in held:  # the queries come in order: one window of rows at a time
                 held.clear()
                 control.step(t, total, "attention")
-                end = min(t + WINDOW, total)
-                block = recompute_rows(engine, trace, t - 1, end - 1)
-                window = reduced(block, layers, layer, head)
-                held.update({u: window[u - t, :u] for u in range(t, end)})
+                end = min(t + window(engine, total), total)
+                rows = reduced(recompute_rows(engine, trace, t - 1, end - 1), layers, layer, head)
+                held.update({u: rows[u - t, :u] for u in range(t, end)})
             return held[t]
 
         return row, "recomputed", range(1, total), None

@@ -18,6 +18,7 @@ from tokenscope.server.bodies import Bodies
 from tokenscope.server.house import House
 from tokenscope.server.jobs import MOST_RUNS, UNATTENDED, Jobs
 from tokenscope.server.leaving import Left, left
+from tokenscope.server.models import Models
 from tokenscope.server.schema import add_routes
 from tokenscope.server.security import Guard
 from tokenscope.store import Store
@@ -62,10 +63,11 @@ class Served:
 
 
 def open_house(
-    model: Model, store: Store, access: Access, most_runs: int = MOST_RUNS,
+    model: Model | Models, store: Store, access: Access, most_runs: int = MOST_RUNS,
     folder: Path = page.FOLDER, unattended: float = UNATTENDED,
 ) -> Served:  # fmt: skip
     """Put model, store and page together, behind the guard."""
     logging.getLogger("uvicorn.access").disabled = True  # a request line may hold the key
-    house = House(model, store, Jobs(most_runs, unattended), gallery.read())
+    models = model if isinstance(model, Models) else Models.of_one(model)
+    house = House(models, store, Jobs(most_runs, unattended), gallery.read())
     return Served(guarded(routes_of(house, folder), access), house)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -21,9 +22,11 @@ class Decode:
     """One run on its way to the store and to whoever watches."""
 
     def __init__(
-        self, run: Run, recording: Recording, from_parent: bool, stored: Callable[[], Trace]
-    ) -> None:
+        self, run: Run, recording: Recording, from_parent: bool, stored: Callable[[], Trace],
+        held: ExitStack,
+    ) -> None:  # fmt: skip
         self._run: Run | None = run  # None once it is over: it holds the model's memory
+        self._held = held  # the model, until the run is over
         self._stored = stored  # the branch as far as it was written
         self._recording = recording
         self._from_parent = from_parent
@@ -47,7 +50,8 @@ class Decode:
             total=run.total,
         )  # fmt: skip
         job.say(start, self._kept)
-        self._decode(run, job)
+        with self._held:
+            self._decode(run, job)
         trace = run.trace
         row = self._recording.finish(trace, trace.finish)
         self._run = None
@@ -67,7 +71,7 @@ class Decode:
             if len(step.tokens):
                 self._keep(job, Part(
                     step.start, step.tokens, step.columns, step.alternatives, step.attention,
-                    step.prompt,
+                    step.prompt, step.quality,
                 ))  # fmt: skip
             if step.progress is not None:
                 job.step(*step.progress, "prompt")

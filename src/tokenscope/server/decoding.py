@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tokenscope.errors import InputError
 from tokenscope.runs.generate import Run, Settings, fork, generate, score
@@ -14,6 +17,9 @@ from tokenscope.server.decode_job import Decode
 from tokenscope.server.house import House, TheHouse
 from tokenscope.server.jobs import Kind, Place
 from tokenscope.server.stream import EventView
+
+if TYPE_CHECKING:
+    from tokenscope.runs.model import Model
 
 router = APIRouter(prefix="/api")
 RunName = Annotated[str, Field(max_length=64)]
@@ -33,40 +39,63 @@ def generate_route(session: str, body: wire.GenerateRequest, house: TheHouse) ->
         raise InputError("prompt", "give exactly one of prompt and messages")
     if body.messages is not None and body.suffix is not None:
         raise InputError("suffix", "goes with a prompt, not with messages")
-    with house.jobs.place() as place:
+    with begun(house, house.models.get(body.model), "generate", body) as beginning:
         run = generate(
-            house.model,
+            beginning.model,
             prompt=body.prompt,
             suffix=body.suffix,
             messages=None if body.messages is None else [m.model_dump() for m in body.messages],
             language=body.language,
             settings=settings(body.settings),
         )
-        return _begin(house, place, "generate", run, session)
+        return beginning.go(run, session)
 
 
 @router.post("/sessions/{session}/score", status_code=202)
 def score_route(session: str, body: wire.ScoreRequest, house: TheHouse) -> wire.JobInfo:
     """A new root branch that holds measured text, nothing generated."""
     house.store.session(session)
-    with house.jobs.place() as place:
-        run = score(house.model, body.text, language=body.language, alternatives=body.alternatives)
-        return _begin(house, place, "score", run, session)
+    with begun(house, house.models.get(body.model), "score", body) as beginning:
+        run = score(
+            beginning.model, body.text, language=body.language, alternatives=body.alternatives
+        )
+        return beginning.go(run, session)
 
 
 @router.post("/nodes/{node}/fork", status_code=202)
 def fork_route(node: str, body: wire.ForkRequest, house: TheHouse) -> wire.JobInfo:
-    """A branch that differs from its parent at one token."""
+    """A branch that differs from its parent at one token; the model that made the parent goes on.
+
+    Raises ModelNotLoaded when that one is not loaded.
+    """
     given = [v for v in (body.token_id, body.token_ids, body.text) if v is not None]
     if len(given) != 1:
         raise InputError("token_id", "give exactly one of token_id, token_ids and text")
-    parent = house.store.node(node)
-    with house.jobs.place() as place:
-        trace = house.store.trace(node)
-        if body.at > len(trace):
-            raise InputError("at", f"must lie in 0..{len(trace)}")
-        run = fork(house.model, trace, body.at, given[0], settings(body.settings))
-        return _begin(house, place, "fork", run, parent.session, parent.id, body.at)
+    parent, trace = house.store.node(node), house.store.trace(node)
+    if body.at > len(trace):
+        raise InputError("at", f"must lie in 0..{len(trace)}")
+    with begun(house, house.models.maker(trace), "fork", body) as beginning:
+        run = fork(beginning.model, trace, body.at, given[0], settings(body.settings))
+        return beginning.go(run, parent.session, parent.id, body.at)
+
+
+@router.post("/nodes/{node}/continue", status_code=202)
+def continue_route(node: str, house: TheHouse) -> wire.JobInfo:
+    """Take up a run that a crash or the disk interrupted, by what was asked for then: a branch
+    from its last token, or, where it had not come that far, the same request again."""
+    row, trace = house.store.node(node), house.store.trace(node)
+    asked = dict(row.request or {})
+    if row.status != "interrupted" or "settings" not in asked:
+        raise InputError("node", "was not interrupted, or is not known to be one that can go on")
+    made = len(trace) - (row.at if row.parent is not None else trace.n_prompt)
+    if made > 0:
+        wanted = {**asked["settings"]}
+        wanted["max_new_tokens"] = max(0, wanted["max_new_tokens"] - made)
+        rest = wire.ForkRequest(at=len(trace), text="", settings=wire.Settings(**wanted))
+        return fork_route(node, rest, house)
+    if row.parent is not None:
+        return fork_route(row.parent, wire.ForkRequest.model_validate(asked), house)
+    return generate_route(row.session, wire.GenerateRequest.model_validate(asked), house)
 
 
 @router.get("/runs")
@@ -99,22 +128,38 @@ def events_route(
     return EventView(house.jobs, frozenset(run or ()), session, last_event_id)
 
 
-def _begin(
-    house: House, place: Place, kind: Kind, run: Run, session: str, parent: str | None = None,
-    at: int = 0,
-) -> wire.JobInfo:  # fmt: skip
-    """Open the branch that the run will write, and begin."""
-    shared = run.shared
-    # a run may also share what another branch measured; the page has only the parent's numbers
-    from_parent = parent is not None and shared is not None and len(shared) == at
-    empty = run.trace
-    recording = house.store.begin(
-        session, empty.origin, form=empty.origin.form, language=empty.language, parent=parent,
-        at=at, shared=shared if from_parent else None,
-    )  # fmt: skip
-    made = recording.node.id
-    work = Decode(run, recording, from_parent, lambda: house.store.trace(made))
-    return place.start(kind, session, made, work).info()
+@dataclass(frozen=True)
+class Beginning:
+    """A place, and a model that stays loaded, for a run that is about to begin."""
+
+    house: House
+    place: Place
+    held: ExitStack
+    model: Model
+    kind: Kind
+    asked: dict[str, Any]
+
+    def go(self, run: Run, session: str, parent: str | None = None, at: int = 0) -> wire.JobInfo:
+        """Open the branch that the run will write, and begin."""
+        shared = run.shared
+        # a run may also share what another branch measured; the page has only the parent's numbers
+        from_parent = parent is not None and shared is not None and len(shared) == at
+        empty, store = run.trace, self.house.store
+        recording = store.begin(
+            session, empty.origin, form=empty.origin.form, language=empty.language, parent=parent,
+            at=at, shared=shared if from_parent else None, request=self.asked,
+        )  # fmt: skip
+        made = recording.node.id
+        work = Decode(run, recording, from_parent, lambda: store.trace(made), self.held.pop_all())
+        return self.place.start(self.kind, session, made, work).info()
+
+
+@contextmanager
+def begun(house: House, model: Model, kind: Kind, body: BaseModel) -> Iterator[Beginning]:
+    """Both are given back at the end of the block, or at the end of the run that began in it."""
+    with house.jobs.place() as place, ExitStack() as held:
+        held.enter_context(house.models.lease(model))
+        yield Beginning(house, place, held, model, kind, body.model_dump())
 
 
 def settings(body: wire.Settings) -> Settings:

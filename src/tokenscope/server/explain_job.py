@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from pydantic import BaseModel
 
@@ -17,7 +18,8 @@ from tokenscope.server.wire import DoneEvent
 class Explain:
     """``make`` gets progress and cancel; what it makes has been checked already."""
 
-    def __init__(self, make: Callable[[Control], Explaining]) -> None:
+    def __init__(self, make: Callable[[Control], Explaining], held: ExitStack) -> None:
+        self._held = held  # the model, until the job is over
         self._job: Job | None = None
         # made here, so that a bad request is refused before there is a job
         self._explaining = make(Control(self._progress, self._cancelled))
@@ -25,6 +27,10 @@ class Explain:
     def run(self, job: Job) -> None:
         """From ``start`` to ``done``."""
         self._job = job
+        with self._held:
+            self._explain(job)
+
+    def _explain(self, job: Job) -> None:
         also = self._explaining.also
         job.say(wire.ExplainStart(type="start", run=job.id, tables=list(also)))
         made = self._explaining.attribution()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Annotated, Literal
 
 import numpy as np
@@ -57,13 +58,17 @@ def explain_info(house: TheHouse) -> wire.ExplainInfo:
 def explain_route(node: str, body: wire.ExplainRequest, house: TheHouse) -> JobInfo:
     """Why this token rather than that one: a job; its events are ExplainEvents."""
     row, trace = house.store.node(node), house.store.trace(node)
-    with house.jobs.place() as place:
+    model = house.models.maker(trace)
+    with house.jobs.place() as place, ExitStack() as held:
+        held.enter_context(house.models.lease(model))
+        kept = ExitStack()
         work = Explain(
             lambda control: Explaining(
-                house.model, trace, body.at, body.contrast, body.method, body.token,
-                body.tables, control,
-            )
+                model, trace, body.at, body.contrast, body.method, body.token, body.tables, control,
+            ),
+            kept,
         )  # fmt: skip
+        kept.push(held.pop_all())
         return place.start("explain", row.session, node, work).info()
 
 
@@ -74,8 +79,10 @@ async def ablate_route(
     """The effect of taking out one head, MLP or attention edge."""
 
     def work(control: Control) -> tuple[float, float]:
-        return ablation(
-            house.model, house.store.trace(node), body.at, part=body.part, layer=body.layer,
+        trace = house.store.trace(node)
+        with house.models.lease(house.models.maker(trace)) as model:
+            return ablation(
+            model, trace, body.at, part=body.part, layer=body.layer,
             head=body.head, query=body.query, key=body.key, how=body.how, contrast=body.contrast,
             token=body.token, control=control,
         )  # fmt: skip
@@ -91,7 +98,9 @@ async def heads_route(
     """float32 (S, L, H) statistics, int32 (S,) counts, float32 (L, H, C, C) pictures."""
 
     def work(control: Control) -> Survey:
-        return heads.survey(house.model, house.store.trace(node), size, control)
+        trace = house.store.trace(node)
+        with house.models.lease(house.models.maker(trace)) as model:
+            return heads.survey(model, trace, size, control)
 
     seen = await worked(request, house, work)
     layers, per, cells = seen.pictures.shape[:3]
@@ -126,11 +135,12 @@ async def matrix_route(
         for name, (start, end) in (("q0", queries), ("k0", keys)):
             if not 0 <= start < end <= n:
                 raise InputError(name, f"must be a part of 0..{n}, not empty")
-        if kind == "rollout":
-            whole = heads.rollout(house.model, trace, control)
-            return whole[slice(*queries), slice(*keys)], "recomputed"
-        return heads.window(
-            house.model, trace, layer, number_or_word("head", head), queries, keys, kind,
+        with house.models.lease(house.models.reader(trace)) as model:
+            if kind == "rollout":
+                whole = heads.rollout(model, trace, control)
+                return whole[slice(*queries), slice(*keys)], "recomputed"
+            return heads.window(
+            model, trace, layer, number_or_word("head", head), queries, keys, kind,
         )  # fmt: skip
 
     values, source = await worked(request, house, work)
@@ -151,7 +161,9 @@ async def find_route(
     wanted = [int(k) for k in keys.split(",") if k]
 
     def work(_: Control) -> list[Found]:
-        return heads.find(house.model, house.store.trace(node), pattern, query, wanted)
+        trace = house.store.trace(node)
+        with house.models.lease(house.models.maker(trace)) as model:
+            return heads.find(model, trace, pattern, query, wanted)
 
     found = await worked(request, house, work)
     return [wire.FoundHead(layer=f.layer, head=f.head, score=f.score) for f in found]

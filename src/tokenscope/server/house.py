@@ -1,4 +1,4 @@
-"""What every route needs: the model, the store, the runs in progress, the gallery."""
+"""What every route needs: the models, the store, the jobs, the gallery."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from tokenscope.runs.structure import Followers
 from tokenscope.server.jobs import Jobs
+from tokenscope.server.models import Models
 from tokenscope.server.wire import GalleryItem
 from tokenscope.store import Store
 
@@ -18,13 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class House:
-    """One model, one store. Lives as long as the application."""
+    """Some models, one store. Lives as long as the application."""
 
-    model: Model
+    models: Models
     store: Store
     jobs: Jobs = field(default_factory=Jobs)
     gallery: list[GalleryItem] = field(default_factory=list)
     followers: Followers = field(default_factory=Followers)
+
+    @property
+    def model(self) -> Model:
+        """The model that is meant where none is named. Raises ModelNotLoaded."""
+        return self.models.get()
 
 
 def the_house(request: Request) -> House:

@@ -56,7 +56,8 @@ async def attention(node: str, t: int, request: Request, house: TheHouse) -> Res
     def work(_: Control) -> tuple[NDArray[np.float32], Source]:
         trace = house.store.trace(node)
         check_index("t", t, len(trace))
-        return attention_rows(house.model, trace, t)
+        with house.models.lease(house.models.reader(trace)) as model:
+            return attention_rows(model, trace, t)
 
     rows, source = await worked(request, house, work)
     shape = ",".join(str(n) for n in rows.shape)
@@ -77,8 +78,9 @@ async def attended(
     def work(control: Control) -> tuple[NDArray[np.float32], Source]:
         trace = house.store.trace(node)
         check_index("t", t, len(trace))
-        return attended_by(
-            house.model, trace, t, number_or_word("layer", layer), number_or_word("head", head),
+        with house.models.lease(house.models.reader(trace)) as model:
+            return attended_by(
+            model, trace, t, number_or_word("layer", layer), number_or_word("head", head),
             control,
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Model, gallery, sessions and branches: JSON in and out. Thin: parse, call, present."""
+"""Gallery, sessions and branches: JSON in and out. Thin: parse, call, present."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tokenscope.server import present
 from tokenscope.server.house import House, TheHouse
 from tokenscope.server.wire import (
     GalleryItem,
-    ModelResponse,
     NewSessionRequest,
     NodeInfo,
     SessionInfo,
@@ -21,12 +20,6 @@ from tokenscope.server.wire import (
 )
 
 router = APIRouter(prefix="/api")
-
-
-@router.get("/model")
-def model(house: TheHouse) -> ModelResponse:
-    """The loaded model, what it can do, and the columns that it yields."""
-    return present.model(house.model.info, house.model.abilities)
 
 
 @router.get("/gallery")

@@ -112,8 +112,10 @@ async def between_route(
     """Attention between the nodes of a level."""
 
     def work(control: Control) -> tuple[NodeMatrix, str]:
-        return attention_between(
-            house.model, house.store.trace(node), by, layer=number_or_word("layer", layer),
+        trace = house.store.trace(node)
+        with house.models.lease(house.models.reader(trace)) as model:
+            return attention_between(
+            model, trace, by, layer=number_or_word("layer", layer),
             head=number_or_word("head", head), drop_sink=sink == "drop", normalise=normalise,
             part=part, language=language or None, control=control,
         )  # fmt: skip

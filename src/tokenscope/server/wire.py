@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 MAX_TEXT = 1_000_000
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+ModelId = Annotated[str, Field(max_length=100)]
 StopString = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -80,6 +81,18 @@ class ModelResponse(Response):
     version: str
 
 
+class ModelState(Response):
+    """A model that the server offers. ``bytes``: its weights on the disk; ``digest``: once it was
+    loaded; ``error``: why it could not be loaded."""
+
+    id: str
+    name: str
+    state: Literal["loaded", "loading", "unloaded", "failed"]
+    bytes: int | None
+    digest: str | None
+    error: str | None
+
+
 class GalleryItem(Response):
     """One prompt worth trying. ``suffix`` is set for an infill."""
 
@@ -117,11 +130,15 @@ class Message(Request):
 
 
 class GenerateRequest(Request):
-    """A new root branch. Exactly one of: ``prompt``; ``messages``; ``prompt`` with ``suffix``."""
+    """A new root branch. Exactly one of: ``prompt``; ``messages``; ``prompt`` with ``suffix``.
+
+    ``model``: the id of a loaded one; without it the first.
+    """
 
     prompt: Text | None = None
     suffix: Text | None = None
     messages: Annotated[list[Message], Field(max_length=1000)] | None = None
+    model: ModelId | None = None
     language: Annotated[str, Field(max_length=32)] = ""
     settings: Settings = Settings()
 
@@ -141,9 +158,10 @@ class ForkRequest(Request):
 
 
 class ScoreRequest(Request):
-    """Teacher forcing over code that someone else wrote."""
+    """Teacher forcing over code that someone else wrote. ``model``: as in GenerateRequest."""
 
     text: Text
+    model: ModelId | None = None
     language: Annotated[str, Field(max_length=32)] = ""
     alternatives: Annotated[int, Field(ge=0, le=100)] = 10
 
@@ -180,7 +198,7 @@ class NodeInfo(Response):
 
     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
-    a crash or the disk ended it; the acknowledged part is kept.
+    a crash or the disk ended it; the acknowledged part is kept. ``model``: the one that made it.
     """
 
     id: str
@@ -197,6 +215,8 @@ class NodeInfo(Response):
     own_tokens: int
     own_logprob: float | None
     own_surprisal: float | None
+    model: str
+    model_digest: str
 
 
 class SessionInfo(Response):

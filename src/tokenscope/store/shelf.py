@@ -5,6 +5,7 @@ A branch that has ended is one trace file; one that runs, or was interrupted, is
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ from tokenscope.store import journal
 from tokenscope.trace import Part, Tokens, Trace
 from tokenscope.trace.container import Source, pack, unpack
 from tokenscope.trace.files import checked, rows, trace_of_part, whole
-from tokenscope.trace.join import join
+from tokenscope.trace.join import join, reaching
 
+log = logging.getLogger(__name__)
 SUFFIX = ".safetensors"
 EMPTY = Trace(Tokens.of([], []), 0)
 
@@ -94,20 +96,31 @@ class Shelf:
         ``base``: the trace of the last in ``line``'s parent, where that is known already.
         Raises StoreError.
         """
-        needed: list[Own] = []
-        for name in line:
-            needed.append(self.own(name))
-            if needed[-1].start == 0:
-                break
-        made = base if len(needed) == len(line) and needed[-1].start else None
-        for own in reversed(needed):
+        made = base
+        for own in reversed(self._needed(line)):
             try:
                 if own.start and (made is None or len(made) < own.start):
-                    raise InputError(own.file.name, "its parent's rows are not there")
-                made = own.after(made.cut(own.start) if made is not None and own.start else None)
+                    log.error("%s: rows before token %d are lost", own.file.name, own.start)
+                made = own.after(reaching(made, own.start) if own.start else None)
             except InputError as error:
                 raise StoreDamaged(own.file, str(error)) from error
         return made if made is not None else EMPTY
+
+    def _needed(self, line: Sequence[str]) -> list[Own]:
+        """What a branch is put together from. A damaged file of an ancestor costs its rows only:
+        what grew from it is still there."""
+        needed: list[Own] = []
+        for name in line:
+            try:
+                needed.append(self.own(name))
+            except StoreDamaged as error:
+                if not needed:
+                    raise
+                log.error("%s", error)
+                continue
+            if needed[-1].start == 0:
+                break
+        return needed
 
     def keep(self, node: str, trace: Trace, start: int) -> None:
         """Write the rows from token ``start`` on; there is either no file or the whole one."""

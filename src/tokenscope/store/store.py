@@ -29,6 +29,7 @@ from tokenscope.trace import Origin, Trace
 log = logging.getLogger(__name__)
 CACHE_BYTES = 256 << 20
 RETENTION = timedelta(days=30)
+_EMPTIED = "FROM sessions WHERE deleted <= ? AND id NOT IN (SELECT session FROM nodes)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,20 +238,26 @@ class Store:
         What a run that is going on needs stays.
         """
         before = now(older_than)
+        with self._read() as c:
+            would = self._doomed(c, before)[1]
+        if dry_run:
+            return would
         with self._write() as c:
-            ids = catalogue.doomed(c, before, json.dumps([*self._running, *self._unsettled]))
-            size = sum(self._shelf.size(n) for n in ids)
-            old = "FROM sessions WHERE deleted <= ? AND id NOT IN (SELECT session FROM nodes)"
-            for node in [] if dry_run else ids:
+            ids, gone = self._doomed(c, before)
+            for node in ids:
                 c.execute("DELETE FROM nodes WHERE id = ?", (node,))
-            if dry_run:
-                found = c.execute("SELECT count(*) FROM sessions WHERE deleted <= ?", (before,))
-                return Purged(int(found.fetchone()[0]), len(ids), size)
-            gone = c.execute(f"DELETE {old}", (before,)).rowcount
+            c.execute(f"DELETE {_EMPTIED}", (before,))
         for node in ids:
             self._cache.drop(node)
             self._shelf.remove(node)
-        return Purged(gone, len(ids), size)
+        return gone
+
+    def _doomed(self, c: Connection, before: str) -> tuple[list[str], Purged]:
+        """Branches deleted at ``before`` or earlier that no run needs, and what they are."""
+        ids = catalogue.doomed(c, before, json.dumps([*self._running, *self._unsettled]))
+        count = c.execute("SELECT count(*) FROM sessions WHERE deleted <= ?", (before,))
+        size = sum(self._shelf.size(n) for n in ids)
+        return ids, Purged(int(count.fetchone()[0]), len(ids), size)
 
     def _retain(self) -> None:
         if self._retention is None:

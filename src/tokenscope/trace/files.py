@@ -105,7 +105,7 @@ def to_bytes(trace: Trace) -> bytes:
 def save(trace: Trace, path: str | Path) -> Path:
     """Write it whole or not at all (temporary name, fsync, rename). Raises StoreError."""
     target = Path(path)
-    disk.write_whole(target, container.pack(*whole(trace)))
+    disk.write_whole(target, container.pack(*whole(trace)), 0o666)  # as the user's umask says
     return target
 
 

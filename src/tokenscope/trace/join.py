@@ -98,6 +98,12 @@ def join(
     )  # fmt: skip
 
 
+def reaching(base: Trace | None, n: int) -> Trace:
+    """``base`` with special tokens ``<lost>`` up to ``n`` tokens where it ends before."""
+    held = base.cut(n) if base is not None else Trace(Tokens.of([], []), 0)
+    return held if len(held) == n else join(held, [Part(len(held), _lost(n - len(held)), {})])
+
+
 def worst(a: Quality, b: Quality) -> Quality:
     """The quality of values that come from both."""
     return max(a, b, key=_WORST.index)

@@ -7,10 +7,12 @@ import type {
   GenerateRequest,
   JobInfo,
   ModelInfo,
+  ModelState,
   NodeInfo,
   ScoreRequest,
   Session,
   SessionInfo,
+  StorageInfo,
   TraceInfo,
 } from './types'
 
@@ -78,7 +80,12 @@ async function* events(
 const id = encodeURIComponent
 
 export const api = {
-  model: (signal?: AbortSignal) => json<ModelInfo>('GET', 'model', undefined, signal),
+  model: (signal?: AbortSignal, model?: string) =>
+    json<ModelInfo>('GET', model ? `model?id=${id(model)}` : 'model', undefined, signal),
+  models: () => json<ModelState[]>('GET', 'models'),
+  loadModel: (model: string) => json<JobInfo>('POST', `models/${id(model)}/load`),
+  unloadModel: (model: string) => send('POST', `models/${id(model)}/unload`),
+  goOn: (node: string) => json<JobInfo>('POST', `nodes/${id(node)}/continue`),
   gallery: () => json<GalleryItem[]>('GET', 'gallery'),
   sessions: () => json<SessionInfo[]>('GET', 'sessions'),
   newSession: (title = '') => json<Session>('POST', 'sessions', { title }),
@@ -87,6 +94,8 @@ export const api = {
     json<SessionInfo>('PATCH', `sessions/${id(session)}`, { title }),
   deleteSession: (session: string) => send('DELETE', `sessions/${id(session)}`),
   restoreSession: (session: string) => json<SessionInfo>('POST', `sessions/${id(session)}/restore`),
+  storage: () => json<StorageInfo>('GET', 'storage'),
+  purge: () => json<StorageInfo>('POST', 'storage/purge'),
   exportAddress: (session: string, format: 'json' | 'csv') =>
     `api/sessions/${id(session)}/export?format=${format}`,
   trace: (node: string, signal?: AbortSignal) =>

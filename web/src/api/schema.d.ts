@@ -74,11 +74,71 @@ export interface paths {
         };
         /**
          * Model
-         * @description The loaded model, what it can do, and the columns that it yields.
+         * @description A loaded model (without an id the first), what it can do, and the columns that it yields.
          */
         get: operations["model"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Models Route
+         * @description Every model that this server offers, loaded or not.
+         */
+        get: operations["models_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{name}/load": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Load Route
+         * @description Load a model: a job that every page sees.
+         */
+        post: operations["load_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{name}/unload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unload Route
+         * @description Give a model's memory back; refused while something runs on it.
+         */
+        post: operations["unload_route"];
         delete?: never;
         options?: never;
         head?: never;
@@ -233,6 +293,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/continue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Continue Route
+         * @description Take up a run that a crash or the disk interrupted, by what was asked for then: a branch
+         *     from its last token, or, where it had not come that far, the same request again.
+         */
+        post: operations["continue_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/explain": {
         parameters: {
             query?: never;
@@ -284,7 +365,9 @@ export interface paths {
         put?: never;
         /**
          * Fork Route
-         * @description A branch that differs from its parent at one token.
+         * @description A branch that differs from its parent at one token; the model that made the parent goes on.
+         *
+         *     Raises ModelNotLoaded when that one is not loaded.
          */
         post: operations["fork_route"];
         delete?: never;
@@ -619,6 +702,46 @@ export interface paths {
          * @description A new root branch that holds measured text, nothing generated.
          */
         post: operations["score_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/storage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Storage
+         * @description What lies in the bin.
+         */
+        get: operations["storage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/storage/purge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Purge
+         * @description Remove for good everything that is deleted; answers with what is left.
+         */
+        post: operations["purge"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1044,6 +1167,8 @@ export interface components {
         /**
          * GenerateRequest
          * @description A new root branch. Exactly one of: ``prompt``; ``messages``; ``prompt`` with ``suffix``.
+         *
+         *     ``model``: the id of a loaded one; without it the first.
          */
         GenerateRequest: {
             /**
@@ -1053,6 +1178,8 @@ export interface components {
             language?: string;
             /** Messages */
             messages?: components["schemas"]["Message"][] | null;
+            /** Model */
+            model?: string | null;
             /** Prompt */
             prompt?: string | null;
             /**
@@ -1210,6 +1337,28 @@ export interface components {
             vocab: number | null;
         };
         /**
+         * ModelState
+         * @description A model that the server offers. ``bytes``: its weights on the disk; ``digest``: once it was
+         *     loaded; ``error``: why it could not be loaded.
+         */
+        ModelState: {
+            /** Bytes */
+            bytes: number | null;
+            /** Digest */
+            digest: string | null;
+            /** Error */
+            error: string | null;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "loaded" | "loading" | "unloaded" | "failed";
+        };
+        /**
          * NewSessionRequest
          * @description A new session; without a title it is named after its first prompt.
          */
@@ -1226,7 +1375,7 @@ export interface components {
          *
          *     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
          *     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
-         *     a crash or the disk ended it; the acknowledged part is kept.
+         *     a crash or the disk ended it; the acknowledged part is kept. ``model``: the one that made it.
          */
         NodeInfo: {
             /** At */
@@ -1241,6 +1390,10 @@ export interface components {
             form: string;
             /** Id */
             id: string;
+            /** Model */
+            model: string;
+            /** Model Digest */
+            model_digest: string;
             /** Own Logprob */
             own_logprob: number | null;
             /** Own Surprisal */
@@ -1402,7 +1555,7 @@ export interface components {
         };
         /**
          * ScoreRequest
-         * @description Teacher forcing over code that someone else wrote.
+         * @description Teacher forcing over code that someone else wrote. ``model``: as in GenerateRequest.
          */
         ScoreRequest: {
             /**
@@ -1415,6 +1568,8 @@ export interface components {
              * @default
              */
             language?: string;
+            /** Model */
+            model?: string | null;
             /** Text */
             text: string;
         };
@@ -1571,6 +1726,24 @@ export interface components {
              * @enum {string}
              */
             type: "step";
+        };
+        /**
+         * StorageInfo
+         * @description ``deleted_*``: what a purge would remove for good, ``deleted_bytes``: what it would free.
+         *
+         *     ``free_bytes`` of the disk (None: unknown); ``retention_days``: when it goes by itself.
+         */
+        StorageInfo: {
+            /** Deleted Branches */
+            deleted_branches: number;
+            /** Deleted Bytes */
+            deleted_bytes: number;
+            /** Deleted Sessions */
+            deleted_sessions: number;
+            /** Free Bytes */
+            free_bytes: number | null;
+            /** Retention Days */
+            retention_days: number;
         };
         /**
          * StreamMessage
@@ -1883,7 +2056,9 @@ export interface operations {
     };
     model: {
         parameters: {
-            query?: never;
+            query?: {
+                id?: string | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1898,6 +2073,95 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["ModelResponse"];
                 };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    models_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelState"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    load_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    unload_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Refused. */
             default: {
@@ -2197,6 +2461,37 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": unknown;
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    continue_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
                 };
             };
             /** @description Refused. */
@@ -2925,6 +3220,64 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    storage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StorageInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    purge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StorageInfo"];
                 };
             };
             /** @description Refused. */

@@ -5,6 +5,7 @@ import { background } from '../state/background.svelte'
 import { focus } from '../state/focus.svelte'
 import { look } from '../state/look.svelte'
 import { model } from '../state/model.svelte'
+import { models } from '../state/models.svelte'
 import { notices } from '../state/notices.svelte'
 import { reach } from '../state/reach.svelte'
 import { runs } from '../state/runs.svelte'
@@ -21,7 +22,7 @@ export const opening = new Opening()
 export async function start(): Promise<void> {
   opening.stage = 'loading'
   try {
-    await Promise.all([model.load(), sessions.refresh()])
+    await Promise.all([model.load(), models.refresh(), sessions.refresh()])
     opening.stage = 'ready'
     void background.look()
     await arrive()

@@ -38,6 +38,11 @@ export function parameters(n: number): string {
   return String(n)
 }
 
+/** A size in bytes for a reader: 1.2 MB. */
+export function bytes(n: number): string {
+  return n < 1e6 ? `${Math.ceil(n / 1e3)} kB` : `${(n / 1e6).toFixed(1)} MB`
+}
+
 export function plural(n: number, one: string, many = one + 's'): string {
   return `${count(n)} ${n === 1 ? one : many}`
 }

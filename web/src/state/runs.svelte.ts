@@ -1,11 +1,12 @@
 /** Runs of the open session: begins them, takes their events in, paints at most once a frame. */
 import { api } from '../api/client'
-import { Unreachable } from '../api/errors'
+import { ApiError, Unreachable } from '../api/errors'
 import type { ForkRequest, JobInfo, StartEvent, StreamEvent, StreamMessage } from '../api/types'
 import { Trace } from '../core/trace'
 import { background } from './background.svelte'
 import { feed } from './feed.svelte'
 import { focus } from './focus.svelte'
+import { models } from './models.svelte'
 import { notices } from './notices.svelte'
 import { sessions } from './sessions.svelte'
 import { decoding } from './settings.svelte'
@@ -81,12 +82,14 @@ class Runs {
               text: prompt.text,
               language: prompt.language,
               alternatives: settings.alternatives,
+              model: models.chosen,
             })
           : api.generate(session.id, {
               prompt: prompt.kind === 'chat' ? null : prompt.text,
               suffix: prompt.kind === 'infill' ? prompt.suffix : null,
               messages: prompt.kind === 'chat' ? prompt.messages : null,
               language: prompt.kind === 'chat' ? '' : prompt.language,
+              model: models.chosen,
               settings,
             })
       this.begun(await job, { token: null })
@@ -99,7 +102,14 @@ class Runs {
     if (!parent) return
     const settings = decoding.request
     const body: ForkRequest = { at, token_id: null, token_ids: null, text: null, ...by, settings }
-    await this.guarded(async () => this.begun(await api.fork(parent.node.id, body), { token: at }))
+    await this.guarded(async () => this.begun(await api.fork(parent.node.id, body), { token: at }), () =>
+      this.fork(at, by),
+    )
+  }
+
+  /** Take up a run that was interrupted. */
+  async goOn(node: string): Promise<void> {
+    await this.guarded(async () => this.begun(await api.goOn(node), { token: null }))
   }
 
   async stop(run = this.current): Promise<void> {
@@ -122,15 +132,31 @@ class Runs {
     await feed.watch(session)
   }
 
-  private async guarded(work: () => Promise<void>): Promise<void> {
+  /** `again`: what to do once a model that was lacking is loaded. */
+  private async guarded(work: () => Promise<void>, again?: () => Promise<void>): Promise<void> {
     this.asking = true
     try {
       await work()
     } catch (cause) {
-      if (!(cause instanceof Unreachable)) notices.fail(cause)
+      const lacking = cause instanceof ApiError && cause.body.code === 'model_not_loaded'
+      if (lacking && again) this.offer(cause, again)
+      else if (!(cause instanceof Unreachable)) notices.fail(cause)
     } finally {
       this.asking = false
       void sessions.refresh().catch(() => undefined)
+    }
+  }
+
+  /** A branch goes on with the model that made it: offer to load that one. */
+  private offer(cause: Error, again: () => Promise<void>): void {
+    const made = focus.shown?.trace.node
+    const known = models.list.find((m) => m.digest === made?.model_digest || m.name === made?.model)
+    if (!known) notices.fail(cause)
+    else {
+      notices.say(cause.message, {
+        label: `Load ${known.name}`,
+        run: () => void models.choose(known.id).then(again),
+      })
     }
   }
 

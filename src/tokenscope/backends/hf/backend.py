@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 
-from tokenscope.backends.hf import chat, recorder
+from tokenscope.backends.hf import chat, deferred, recorder
 from tokenscope.backends.hf.cache import (
     GrowingLayer,
     cache_argument,
@@ -222,25 +224,41 @@ class TransformersBackend:
                 setattr(module, name, state.inner[i] if state.inner else None)
             tokens = torch.tensor([list(ids)], device=self.device)
             positions = torch.arange(past, past + n, device=self.device)[None]
-            if self.info.kernel == recorder.KERNEL:
-                with recorder.recording(last) as sink:
-                    out = self.model(
-                        input_ids=tokens, position_ids=positions, use_cache=True,
-                        **{self._cache_argument: state.cache},
-                    )  # fmt: skip
+            asked: dict[str, Any] = {
+                "input_ids": tokens, "position_ids": positions, "use_cache": True,
+                self._cache_argument: state.cache,
+            }  # fmt: skip
+            recorded = self.info.kernel == recorder.KERNEL
+            if last and not recorded:
+                asked["output_attentions"] = True
+            with recorder.recording(last if recorded else 0) as sink:
+                if self._splits:
+                    out = self.model.model(**asked)
+                else:
+                    keep = {"logits_to_keep": max(wanted, 1)} if self._keeps else {}
+                    out = self.model(**asked, **keep)
+            if recorded:
                 attention = [sink.rows[i] for i in sorted(sink.rows)] if sink else []
             else:
-                out = self.model(
-                    input_ids=tokens, position_ids=positions, use_cache=True,
-                    output_attentions=last > 0, **{self._cache_argument: state.cache},
-                )  # fmt: skip
                 found = (getattr(out, "attentions", None) or ()) if last > 0 else ()
                 attention = [a[0, :, -last:].float() for a in found if a is not None]
             state.inner = tuple(getattr(module, name) for module, name in self._inner)
             attention = [_placed(rows, past + n) for rows in attention]
             state.ids.extend(int(i) for i in ids)
-            scores = Full(out.logits[0, n - wanted :].float()) if wanted else None
-            return Extension(scores, attention)
+            if not wanted:
+                return Extension(None, attention)
+            if self._splits:
+                hidden = out.last_hidden_state[0, n - wanted :]
+                return Extension(deferred.scores(hidden, self.model), attention)
+            return Extension(Full(out.logits[0, -wanted:].float()), attention)
+
+    @cached_property
+    def _splits(self) -> bool:
+        return deferred.splits(self.model)
+
+    @cached_property
+    def _keeps(self) -> bool:
+        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
 
     def back(self, state: CacheState, count: int) -> None:
         """The state without its last ``count`` ids, in place."""

@@ -1,0 +1,44 @@
+"""``tokenscope replay``: a saved trace, made again from what its origin says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tokenscope.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    NetworkOption,
+    loaded,
+)
+from tokenscope.cli.output import document, say
+
+
+def replay(
+    trace: Annotated[Path, typer.Argument(help="A trace that was saved.", metavar="TRACE")],
+    model: ModelOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
+    allow_network: NetworkOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Run a trace again. Exit 0: the same; 1: it differs; 2: no trace; 3: another model."""
+    from tokenscope.runs.replay import replay as run
+    from tokenscope.trace import read
+
+    held = read(trace)
+    engine = loaded(model, dtype or held.origin.dtype or None, device, allow_network)
+    found = run(engine, held)
+    if as_json:
+        document(found.to_json())
+    else:
+        worst = max(found.columns.values(), default=0.0)
+        print(f"{len(held)} tokens: {'the same' if found.same else 'differs'}")
+        say(f"largest difference of a column: {worst:.1e}")
+        for reason in found.reasons:
+            say(reason)
+    return 0 if found.same else 1

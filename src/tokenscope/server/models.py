@@ -1,0 +1,229 @@
+"""The models that a server offers: some loaded, under a budget of memory."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tokenscope.errors import BusyError, CapacityError, ModelNotLoaded, NotFound, TokenScopeError
+from tokenscope.trace import Trace
+
+if TYPE_CHECKING:
+    from tokenscope.runs.model import Model
+
+log = logging.getLogger(__name__)
+State = Literal["loaded", "loading", "unloaded", "failed"]
+WEIGHTS = ("*.safetensors", "*.gguf")
+DEEPEST = 2  # levels below a root that are looked at
+
+
+@dataclass
+class Offer:
+    """A model that may be loaded. ``size``: bytes of its weights on the disk, if known."""
+
+    id: str
+    name: str
+    address: str | None
+    size: int | None = None
+    state: State = "unloaded"
+    error: str = ""
+    model: Model | None = field(default=None, repr=False)
+    digest: str = ""
+    users: int = 0
+    used: float = 0.0
+
+
+class Models:
+    """``load(address)`` makes a model. ``budget``: bytes of weights that may be loaded at once.
+
+    Safe to use from several threads. The first offer is the one that is meant where none is named.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str | None], Model],
+        addresses: Iterable[str | None],
+        budget: int | None = None,
+    ) -> None:
+        self._load = load
+        self._budget = budget
+        self._offers: dict[str, Offer] = {}
+        self._guard = threading.RLock()
+        for address in addresses:
+            self._offer(address)
+
+    @staticmethod
+    def of_one(model: Model) -> Models:
+        """A server of one model that is loaded already, and stays."""
+
+        def refuse(_: str | None) -> Model:
+            raise NotFound("this server offers no other model")
+
+        models = Models(refuse, [None])
+        models._put(next(iter(models._offers.values())), model)
+        return models
+
+    def _offer(self, address: str | None) -> None:
+        name = "bundled" if address is None else Path(address).name or address
+        base = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "model"
+        made = next(i for i in [base, *(f"{base}-{n}" for n in range(2, 1000))]
+                    if i not in self._offers)  # fmt: skip
+        self._offers[made] = Offer(made, name, address, size_of(address))
+
+    # --- asked --------------------------------------------------------------------------------
+    def all(self) -> list[Offer]:
+        """Every model offered."""
+        with self._guard:
+            return list(self._offers.values())
+
+    def offer(self, name: str) -> Offer:
+        """By its id. Raises NotFound."""
+        with self._guard:
+            found = self._offers.get(name)
+        if found is None:
+            raise NotFound("no such model")
+        return found
+
+    def get(self, name: str | None = None) -> Model:
+        """The model with this id, else the first loaded. Raises NotFound, ModelNotLoaded."""
+        with self._guard:
+            if name is not None:
+                offer = self.offer(name)
+                if offer.model is None:
+                    raise ModelNotLoaded(f"{offer.name} is not loaded; load it first", offer.id)
+                return offer.model
+            for offer in self._offers.values():
+                if offer.model is not None:
+                    return offer.model
+            first = next(iter(self._offers.values()))
+            raise ModelNotLoaded("no model is loaded; load one first", first.id)
+
+    def maker(self, trace: Trace) -> Model:
+        """The model that made a trace. Raises ModelNotLoaded when it is not loaded."""
+        made, name = trace.origin.model_digest, trace.origin.model
+        with self._guard:
+            for offer in self._offers.values():
+                if offer.model is not None and made in ("", offer.digest):
+                    return offer.model
+            known = [o for o in self._offers.values() if made == o.digest or name == o.name]
+        if known:
+            raise ModelNotLoaded(
+                f"this branch was made by {name}, which is not loaded; load it first", known[0].id
+            )
+        raise ModelNotLoaded(f"this branch was made by {name}, which this server does not offer")
+
+    def reader(self, trace: Trace) -> Model:
+        """The model that made a trace, else any: what was recorded can be read without its own."""
+        try:
+            return self.maker(trace)
+        except ModelNotLoaded:
+            return self.get()
+
+    @contextmanager
+    def lease(self, model: Model) -> Iterator[Model]:
+        """While the block runs the model stays loaded."""
+        with self._guard:
+            held = [o for o in self._offers.values() if o.model is model]
+            if not held:
+                raise ModelNotLoaded("the model was unloaded meanwhile; load it first")
+            held[0].users += 1
+            held[0].used = time.monotonic()
+        try:
+            yield model
+        finally:
+            with self._guard:
+                held[0].users -= 1
+
+    # --- changed ------------------------------------------------------------------------------
+    def load(self, name: str) -> Model:
+        """Load it, and unload what was not used for longest where the budget asks for it.
+
+        Raises NotFound, BusyError while it is being loaded, CapacityError, and what loading raises.
+        """
+        with self._guard:
+            offer = self.offer(name)
+            if offer.model is not None:
+                return offer.model
+            if offer.state == "loading":
+                raise BusyError(f"{offer.name} is being loaded", 2)
+            self._make_room(offer)
+            offer.state, offer.error = "loading", ""
+        try:
+            model = self._load(offer.address)
+        except BaseException as error:
+            own = isinstance(error, TokenScopeError)
+            offer.error = str(error) if own else "it could not be loaded; the log says why"
+            offer.state = "failed"
+            raise
+        self._put(offer, model)
+        return model
+
+    def unload(self, name: str) -> None:
+        """Give its memory back. Raises NotFound, BusyError while something runs on it."""
+        with self._guard:
+            offer = self.offer(name)
+            if offer.users:
+                raise BusyError(f"{offer.name} is in use; stop its runs first", 2)
+            model, offer.model = offer.model, None
+            offer.state = "loading" if offer.state == "loading" else "unloaded"
+        if model is not None:
+            model.close()
+            log.info("unloaded %s", offer.name)
+
+    def _put(self, offer: Offer, model: Model) -> None:
+        with self._guard:
+            offer.model, offer.digest = model, model.info.model_digest
+            offer.name = model.info.name or offer.name
+            offer.state, offer.error, offer.used = "loaded", "", time.monotonic()
+        log.info("loaded %s", offer.name)
+
+    def _make_room(self, wanted: Offer) -> None:
+        if self._budget is None or wanted.size is None:
+            return
+        if wanted.size > self._budget:
+            raise CapacityError(
+                f"{wanted.name} takes {wanted.size >> 20} MiB; the budget for models is "
+                f"{self._budget >> 20} MiB (--model-budget)"
+            )
+        held = [o for o in self._offers.values() if o.state in ("loaded", "loading")]
+        total = wanted.size + sum(o.size or 0 for o in held)
+        for offer in sorted(held, key=lambda o: o.used):
+            if total <= self._budget:
+                return
+            if offer.state == "loaded" and not offer.users:
+                total -= offer.size or 0
+                self.unload(offer.id)
+        if total > self._budget:
+            raise BusyError(f"no room for {wanted.name}: the loaded models are in use", 5)
+
+
+def size_of(address: str | None) -> int | None:
+    """Bytes of the weights of a folder or file; None where that cannot be told."""
+    if address is None:
+        from tokenscope.backends.hf.load import BUNDLED
+
+        path = BUNDLED
+    else:
+        path = Path(address)
+    if path.is_file():
+        return path.stat().st_size
+    found = [f.stat().st_size for kind in WEIGHTS for f in path.glob(kind)] if path.is_dir() else []
+    return sum(found) if found else None
+
+
+def below(root: Path) -> list[str]:
+    """Folders with a config and weights, and GGUF files, at most two levels below a root."""
+    found: list[str] = []
+    for depth in range(DEEPEST + 1):
+        for config in sorted(root.glob("*/" * depth + "config.json")):
+            if size_of(str(config.parent)):
+                found.append(str(config.parent))
+        found += [str(f) for f in sorted(root.glob("*/" * depth + "*.gguf"))]
+    return found
