@@ -24,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 SECONDS = 5.0
 PATIENCE = 30.0
+START = 240.0  # a busy machine may take so long to import
 
 
 def serve(names: list[str]) -> None:
@@ -108,7 +109,7 @@ def run(names: list[str]) -> dict[str, Any]:
         current = None
         while True:
             try:
-                line = lines.get(timeout=PATIENCE)
+                line = lines.get(timeout=PATIENCE if current else START)
             except queue.Empty:
                 break
             if not line:

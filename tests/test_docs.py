@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from tokenscope.cli import app
+from tokenscope.cli.commands import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -138,6 +138,5 @@ def test_adapters_and_gguf_say_what_to_do(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "gguf"
     other.mkdir()
     (other / "model-q4.gguf").write_bytes(b"GGUF")
-    for address in (other, other / "model-q4.gguf"):
-        with pytest.raises(ModelError, match=r"model-q4\.gguf: is a GGUF file: convert"):
-            load(address)
+    with pytest.raises(ModelError, match=r"model-q4\.gguf: is a GGUF file: give the address"):
+        load(other)

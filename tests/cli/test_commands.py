@@ -162,7 +162,7 @@ def test_doctor_looks_at_everything(capsys: pytest.CaptureFixture[str], tmp_path
     found = the_json(capsys)
     assert found["ok"]
     whats = [c["what"] for c in found["checks"]]
-    assert {"python", "torch", "memory", "compiler", "browser", "page", "bundled model"} <= {*whats}
+    assert {"python", "torch", "memory", "browser", "page", "bundled model"} <= {*whats}
     assert not (tmp_path / "data").exists()
 
 

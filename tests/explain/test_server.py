@@ -117,6 +117,24 @@ def test_a_job_can_be_cancelled(why: Why) -> None:
     assert kinds[-1] == {"type": "done", "finish": "cancelled"} and why.idle()
 
 
+def test_a_patch_map_streams_its_cost_and_the_map(why: Why) -> None:
+    path = f"/api/nodes/{why.node}/patch"
+    corrupt = PROMPT.replace("shell=", "shell(")
+    body = {"at": why.at, "corrupt": corrupt, "parts": ["residual", "heads"]}
+    events = why.events(path, body)
+    assert events[0]["type"] == "start" and events[0]["runs"] > 0 and "runs" in events[0]["cost"]
+    made = next(e for e in events if e["type"] == "patch")
+    residual, heads = made["parts"]
+    assert residual["name"] == "residual" and len(residual["effect"][0]) == len(made["columns"])
+    # the tokens that both texts begin with stay as they are
+    assert made["columns"][: made["same"]] and "".join(made["columns"]).endswith("shell(")
+    assert residual["effect"][0][0] == 0 and heads["effect"][0][0] is not None
+    assert events[-1] == {"type": "done", "finish": "done"} and why.idle()
+    for bad in ({"at": 0}, {"corrupt": PROMPT}, {"corrupt": ""}, {"parts": ["neurons"]}):
+        assert why.client.post(path, json=body | bad).status_code == 422
+    assert why.idle()
+
+
 def test_one_ablation(why: Why) -> None:
     body = {"at": why.at, "part": "head", "layer": 0, "head": 1, "how": "zero"}
     answer = why.client.post(f"/api/nodes/{why.node}/ablate", json=body).json()

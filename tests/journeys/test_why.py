@@ -141,3 +141,26 @@ def test_the_heads(page: Page, made: Callable[[str], dict], axe: Callable) -> No
     page.keyboard.press("t")
     for part in ("aside[aria-label='All heads']", "section[aria-label='One head']"):
         assert axe(page, part) == []
+
+
+def test_where_another_prompt_makes_the_difference(
+    page: Page, made: Callable[[str], dict], axe: Callable
+) -> None:
+    made("why")
+    part = page.get_by_role("region", name="Where does another prompt make the difference?")
+    text = part.get_by_role("textbox")
+    expect(text).to_have_value(PROMPT, timeout=SLOW)
+    start = part.get_by_role("button", name="Patch")
+    expect(start).to_be_disabled()  # nothing is changed yet
+    text.fill(PROMPT.replace("shell=", "shell("))
+    start.click()
+    canvas = part.get_by_role("application")
+    expect(canvas).to_be_visible(timeout=SLOW)
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    expect(part.get_by_role("status")).to_contain_text("of the difference")
+    part.get_by_label("Part").select_option("heads")
+    expect(canvas).to_have_attribute(
+        "aria-label", "Patch map: layers up, heads across. Arrow keys move."
+    )
+    assert not mine(axe(page))

@@ -12,9 +12,10 @@ import pytest
 import tokenscope as ts
 from tokenscope.errors import InputError
 from tokenscope.explain.intervals import interval, ratios
+from tokenscope.runs.explain import internals_of
 from tokenscope.runs.explain_many import read_prompts
 from tokenscope.runs.heads import joined, survey
-from tokenscope.runs.lens import kept_lens, lens_path
+from tokenscope.runs.kept_lens import kept_lens, lens_path
 from tokenscope.runs.model import Model
 
 CLEAN = "for i in range(n):\n    print("
@@ -88,13 +89,15 @@ def test_heads_on_repeats_stand_beside_the_survey(bundled: Model) -> None:
     assert joined(seen, made).counts["repeat_previous"] == 50 * 8
 
 
-def test_a_fitted_lens_is_kept_and_used(bundled: Model, tmp_path: Path) -> None:
+def test_a_fitted_lens_is_kept_and_used(
+    bundled: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = Path(ts.__file__).with_name("registry.py").read_text() * 2
-    assert kept_lens(bundled, tmp_path) is None
+    assert kept_lens(bundled, internals_of(bundled), tmp_path) is None
     fit = bundled.fit_lens(text, steps=12, folder=tmp_path, batch=32, rate=2e-3, source="registry")
     assert lens_path(bundled, tmp_path).is_file() and fit.source == "registry"
     assert fit.tuned_kl.mean() < fit.logit_kl.mean()
-    kept = kept_lens(bundled, tmp_path)
+    kept = kept_lens(bundled, internals_of(bundled), tmp_path)
     assert kept is not None and np.allclose(kept.tuned_kl, fit.tuned_kl)
     made = bundled.lens(CLEAN, folder=tmp_path)
     assert made.tuned is not None and bundled.lens(CLEAN, tuned=False).tuned is None
@@ -102,6 +105,18 @@ def test_a_fitted_lens_is_kept_and_used(bundled: Model, tmp_path: Path) -> None:
     trace = bundled.score(CLEAN)
     assert np.allclose(made.logit.logprob[-1, 1:], trace.column("logprob")[1:], atol=1e-4)
     assert len(whole(made)["tokens"]) == len(trace)
+    # the lens table finds it in the data folder, and says so
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    at, folder = len(trace) - 1, tmp_path / "tokenscope"
+    before = bundled.explain(trace, at, also=["lens"]).tables["lens"]
+    kept.save(lens_path(bundled, folder))
+    after = bundled.explain(trace, at, also=["lens"]).tables["lens"]
+    assert "tuned_lens" in after.definitions and "tuned_lens" not in before.definitions
+    for i, row in enumerate(after.rows):
+        assert row["a"] == pytest.approx(float(made.tuned.logprob[i, at]), abs=1e-4)
+        assert row["plain_a"] == before.rows[i]["a"] == pytest.approx(row["plain_a"])
+    lens_path(bundled, folder).write_bytes(b"no lens")  # a damaged file takes nothing along
+    assert bundled.explain(trace, at, also=["lens"]).tables["lens"].note == before.note
 
 
 def test_many_prompts_with_intervals_and_failures(bundled: Model) -> None:

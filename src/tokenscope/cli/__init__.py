@@ -6,60 +6,40 @@ Exit codes: 0 done, 1 a check or policy failed, 2 bad input, 3 the environment l
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
-from typing import Any
+from types import FrameType
 
-import typer
-
-from tokenscope.cli import (
-    backup,
-    bench,
-    causes,
-    decode,
-    doctor,
-    explain,
-    models,
-    replay,
-    serve,
-    structure,
-)
-from tokenscope.cli.output import fail
-from tokenscope.errors import TokenScopeError
-
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="TokenScope: look into a code model while it decodes.",
-)  # fmt: skip
-for command in (
-    serve.serve, decode.generate, decode.score, models.models, explain.explain, causes.patch,
-    causes.ablate, causes.lens, causes.heads, structure.structure, replay.replay, bench.bench,
-    doctor.doctor,
-    backup.backup, backup.restore, backup.purge,
-):  # fmt: skip
-    app.command()(command)
+INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of the signal, as shells say it
 
 
 def main() -> None:
-    """Run one command and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    """Run one command and exit with its code. A signal ends it without a traceback.
+
+    Importing the libraries takes seconds, and a signal in the middle of an import can come out as
+    any error: whatever is raised after one is its echo.
+    """
+    asked: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        asked.append(INTERRUPTED if number == signal.SIGINT else TERMINATED)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    try:
+        code = run(sys.argv[1:])
+    except BaseException:
+        if not asked:
+            raise
+        code = asked[0]
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is short: nothing more to interrupt
+    sys.exit(asked[0] if asked else code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command. Returns the exit code."""
-    as_json = "--json" in arguments
-    command: Any = typer.main.get_command(app)
-    try:
-        result = command.main(args=arguments, prog_name="tokenscope", standalone_mode=False)
-    except TokenScopeError as error:
-        return fail(error.code, str(error), error.exit_code, as_json)
-    except typer.TyperException as error:
-        return fail("usage", error.format_message(), error.exit_code, as_json)
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
-    except BrokenPipeError:
-        # whoever read our output has gone (`| head`): no error; keep Python from flushing to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return result if isinstance(result, int) else 0
+    """Run one command. Returns the exit code. The libraries are imported here, not before."""
+    from tokenscope.cli.commands import run as command
+
+    return command(arguments)

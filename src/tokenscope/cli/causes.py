@@ -147,7 +147,8 @@ def lens(
     as_json: JsonOption = False,
 ) -> int:
     """Show what every layer would say at every token, or fit a tuned lens to a file."""
-    from tokenscope.runs.lens import fit_lens, lens_path, lenses
+    from tokenscope.runs.kept_lens import lens_path
+    from tokenscope.runs.lens import fit_lens, lenses
 
     engine = loaded(model, dtype, device, allow_network)
     control = Control(progress)

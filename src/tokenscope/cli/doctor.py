@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -36,8 +35,8 @@ def doctor(data: DataOption = None, as_json: JsonOption = False) -> int:
 
     folder = data if data is not None else default_folder()
     checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
-        ("python", python), ("torch", torch_build), ("memory", memory), ("compiler", compiler),
-        ("node", node), ("browser", browser), ("page", page),
+        ("python", python), ("torch", torch_build), ("memory", memory), ("node", node),
+        ("browser", browser), ("page", page),
         ("data folder", lambda: data_folder(folder)), ("bundled model", bundled),
     )  # fmt: skip
     found = [guarded(name, check) for name, check in checks]
@@ -82,17 +81,6 @@ def memory() -> Finding:
     free = int(psutil.virtual_memory().available)
     verdict: Verdict = "ok" if free >= ENOUGH_MEMORY else "note"
     return Finding("memory", verdict, f"{free / 2**30:.1f} GiB available")
-
-
-def compiler() -> Finding:
-    """A C++ compiler: with one, a decoding step can be compiled."""
-    named = os.environ.get("CXX", "")
-    found = next((p for p in map(shutil.which, [named, "c++", "g++", "clang++"]) if p), None)
-    return (
-        Finding("compiler", "ok", found)
-        if found
-        else Finding("compiler", "note", "no C++ compiler: steps run uncompiled")
-    )
 
 
 def node() -> Finding:

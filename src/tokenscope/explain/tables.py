@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from tokenscope.explain.lens import direct_logits, logit_lens
 from tokenscope.explain.methods import mean_attention
 from tokenscope.explain.perturb import ablate, attention_knockout
 from tokenscope.explain.target import Asked
+from tokenscope.explain.tuned_lens import TunedLens
 from tokenscope.registry import Registry
 from tokenscope.trace.record import Trace
 from tokenscope.trace.regions import LEVEL_BITS
@@ -28,13 +29,15 @@ HOWS: tuple[How, ...] = ("embedding", "mask")
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What a table is made of. ``values`` float32 (at,): the attribution; ``show`` names an id."""
+    """What a table is made of. ``values`` float32 (at,): the attribution; ``show`` names an id;
+    ``tuned``: the model's tuned lens, where one is kept."""
 
     asked: Asked
     trace: Trace
     values: F32
     show: Callable[[int], str]
     control: Control
+    tuned: TunedLens | None = None
 
 
 TABLES: Registry[Callable[[Asking], Table]] = Registry("table")
@@ -52,23 +55,38 @@ def regions(a: Asking) -> Table:
 
 @TABLES.register("lens")
 def lens(a: Asking) -> Table:
-    """One row per layer boundary: the stream before layer 0 is the embedding."""
-    made = logit_lens(a.asked)
-    last = len(made.a) - 1
+    """One row per layer boundary: the stream before layer 0 is the embedding.
+
+    Where a tuned lens is kept for the model, the rows are its, and ``plain_a``, ``plain_b`` hold
+    the logit lens.
+    """
+    seen = a.asked.internals.capture(a.asked.ids)
+    plain = logit_lens(a.asked, seen=seen)
+    made = plain
+    names = ["logit_lens", "overtake"]
+    note = ""
+    if a.tuned is not None:
+        last = len(seen.residual) - 1
+        stream = [h if i == last else a.tuned.translate(i, h) for i, h in enumerate(seen.residual)]
+        made = logit_lens(a.asked, seen=replace(seen, residual=stream))
+        names.append("tuned_lens")
+        kl = f"{a.tuned.tuned_kl.mean():.2f} nats, logit lens {a.tuned.logit_kl.mean():.2f}"
+        note = f" Tuned lens (mean KL on {a.tuned.held_out} held-out positions {kl})."
     rows = tuple(
         {
             "layer": i, "title": "embedding" if i == 0 else f"after layer {i - 1}",
             "tokens": [a.show(int(t)) for t in made.ids[i]],
             "logprobs": [float(p) for p in made.logprobs[i]],
             "a": float(made.a[i]), "b": float(made.b[i]), "rank": int(made.rank_a[i]),
+            "plain_a": float(plain.a[i]), "plain_b": float(plain.b[i]),
         }
-        for i in range(last + 1)
+        for i in range(len(made.a))
     )  # fmt: skip
     if made.overtake is None:
-        note = "A does not lead at the end."
+        note = "A does not lead at the end." + note
     else:
-        note = f"A leads from the row '{rows[made.overtake]['title']}' on."
-    return Table("lens", rows, ("logit_lens", "overtake"), note)
+        note = f"A leads from the row '{rows[made.overtake]['title']}' on." + note
+    return Table("lens", rows, tuple(names), note)
 
 
 @TABLES.register("components")

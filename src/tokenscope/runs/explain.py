@@ -24,6 +24,7 @@ from tokenscope.explain.reasons import find_reasons
 from tokenscope.explain.sentence import sentence
 from tokenscope.explain.tables import TABLES, Asking
 from tokenscope.explain.target import Asked, Target, ask
+from tokenscope.runs.kept_lens import usable_lens
 from tokenscope.trace.record import Trace
 
 __all__ = [
@@ -109,7 +110,8 @@ class Explaining:
 
         Raises UnknownName, Cancelled.
         """
-        asking = Asking(self.asked, self.trace, made.values, self.show, self.control)
+        lens = usable_lens(self.engine, self.asked.internals) if name == "lens" else None
+        asking = Asking(self.asked, self.trace, made.values, self.show, self.control, lens)
         make = TABLES.get(name)
         try:
             return make(asking)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
-from tokenscope.errors import InputError, ModelError
+from tokenscope.errors import InputError
 from tokenscope.explain.heat import heat
 from tokenscope.explain.lens_grid import LensGrid, lens_grid
-from tokenscope.explain.tuned_lens import STEPS, WINDOW, Fitting, TunedLens, read_lens
+from tokenscope.explain.tuned_lens import STEPS, WINDOW, Fitting, TunedLens
 from tokenscope.runs.explain import internals_of
+from tokenscope.runs.kept_lens import kept_lens, lens_path
 from tokenscope.runs.patch import plain
 from tokenscope.runs.prompts import ids_of, meanings, shown, start_ids, trace_of
-from tokenscope.store.database import default_folder
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 # tokens of text that one fit reads at most
 MOST_TOKENS = 20_000
-_KEPT: WeakKeyDictionary[Engine, tuple[Path, int, TunedLens]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,39 +93,10 @@ def lenses(
     trace, internals = trace_of(engine, text, "text"), internals_of(engine)
     ids = trace.ids.tolist()
     logit = lens_grid(internals, ids, None, control)
-    made = kept_lens(engine, folder) if tuned else None
+    made = kept_lens(engine, internals, folder) if tuned else None
     grid = lens_grid(internals, ids, made.translate, control) if made is not None else None
     used = {int(i) for g in (logit, grid) if g is not None for i in np.unique(g.top) if i >= 0}
     return Lenses(trace, logit, grid, {i: shown(engine, i) for i in used})
-
-
-def lens_path(engine: Engine, folder: Path | None = None) -> Path:
-    """Where a tuned lens of this model is kept: ``lenses/`` of the data folder, by its digest."""
-    digest = hashlib.sha256(engine.info.model_digest.encode()).hexdigest()[:32]
-    return (folder if folder is not None else default_folder()) / "lenses" / f"{digest}.safetensors"
-
-
-def kept_lens(engine: Engine, folder: Path | None = None) -> TunedLens | None:
-    """The tuned lens of this model, or None. Raises ModelError for a damaged file."""
-    path = lens_path(engine, folder)
-    try:
-        changed = path.stat().st_mtime_ns
-    except OSError:
-        return None
-    known = _KEPT.get(engine)
-    if known is None or known[:2] != (path, changed):
-        made = read_lens(path, internals_of(engine), engine.info.model_digest)
-        known = (path, changed, made)
-        _KEPT[engine] = known
-    return known[2]
-
-
-def usable_lens(engine: Engine) -> TunedLens | None:
-    """As :func:`kept_lens`; a file that cannot be read counts as none."""
-    try:
-        return kept_lens(engine)
-    except ModelError:
-        return None
 
 
 def fit_lens(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from tokenscope.backends.hf.internals import Internals
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import InputError
 from tokenscope.explain.definitions import DEFINITIONS
-from tokenscope.explain.target import Asked
+from tokenscope.explain.guard import check
+from tokenscope.explain.target import Asked, Target, ask
 from tokenscope.runs.explain import asked_of, internals_of
 from tokenscope.runs.generate import score
 from tokenscope.trace.record import Trace
@@ -58,9 +60,44 @@ def asked_at(
 ) -> Asked:  # fmt: skip
     """The target; ``at`` None is the token after the last one, where the model's favourite is A."""
     place = len(trace) if at is None else at
+    guard(engine, trace, place)
     if token is None and place == len(trace):
         token = favourite(internals_of(engine), trace.ids.tolist())
     return asked_of(engine, trace, place, contrast, token)
+
+
+def guard(engine: Engine, trace: Trace, at: int) -> None:
+    """Raises AbilityError where the opened model does not give the recorded logprob of the token
+    ``at``, or of the last one where ``at`` is the next."""
+    place = min(at, len(trace) - 1)
+    if place >= 1:
+        ids = [int(i) for i in trace.ids]
+        asked = ask(internals_of(engine), ids, Target(place, ids[place]))
+        check(asked, trace, engine.info.dtype, engine.info.errors)
+
+
+def edited(engine: Engine, trace: Trace, text: str) -> Trace:
+    """The trace with its text changed to ``text``: tokens that lie wholly in what both texts
+    begin or end with stay as they are, only what stands between is encoded anew."""
+    old, new = trace.tokens.data, text.encode("utf-8", "replace")
+    short = min(len(old), len(new))
+    head = next((i for i in range(short) if old[i] != new[i]), short)
+    tail = next(
+        (i for i in range(short - head) if old[len(old) - 1 - i] != new[len(new) - 1 - i]),
+        short - head,
+    )
+    o = trace.tokens.offsets
+    first = int(np.searchsorted(o[1:], head, side="right"))
+    last = max(first, int(np.searchsorted(o[:-1], len(old) - tail, side="left")))
+    middle = new[int(o[first]) : int(o[last]) + len(new) - len(old)]
+    tokens = trace.tokens.slice(0, first)
+    if middle:
+        words = middle.decode("utf-8", "replace")
+        tokens = tokens.joined(engine.vocabulary.encode(words, bos=False))
+    tokens = tokens.joined(trace.tokens.slice(last, len(trace)))
+    if len(tokens) == 0:
+        raise InputError("corrupt", "is empty")
+    return Trace(tokens, len(tokens))
 
 
 def start_ids(engine: Engine) -> list[int]:

@@ -17,12 +17,16 @@ from tokenscope.explain.methods import METHODS
 from tokenscope.explain.tables import TABLES
 from tokenscope.runs import heads
 from tokenscope.runs.explain import Explaining, ablation
+from tokenscope.runs.patch import PatchJob
+from tokenscope.runs.prompts import edited
 from tokenscope.server import explain_wire as wire
 from tokenscope.server.explain_job import Explain
 from tokenscope.server.house import TheHouse
 from tokenscope.server.leaving import worked
 from tokenscope.server.numbers import MAX_INDEX, OCTETS, number_or_word, octets
+from tokenscope.server.patch_job import Patch
 from tokenscope.server.wire import JobInfo
+from tokenscope.trace.record import Trace
 
 router = APIRouter(prefix="/api")
 Position = Annotated[int, Query(ge=0, le=MAX_INDEX)]
@@ -70,6 +74,27 @@ def explain_route(node: str, body: wire.ExplainRequest, house: TheHouse) -> JobI
         )  # fmt: skip
         kept.push(held.pop_all())
         return place.start("explain", row.session, node, work).info()
+
+
+@router.post("/nodes/{node}/patch", status_code=202)
+def patch_route(node: str, body: wire.PatchRequest, house: TheHouse) -> JobInfo:
+    """Where in the model the difference to another text is carried: a job; its events are
+    PatchStreamEvents."""
+    row, trace = house.store.node(node), house.store.trace(node)
+    if not 1 <= body.at <= len(trace):
+        raise InputError("at", f"must lie in 1..{len(trace)}")
+
+    def make(control: Control) -> PatchJob:
+        corrupt = edited(house.model, trace.cut(body.at), body.corrupt)
+        tail = Trace(corrupt.tokens.joined(trace.tokens.slice(body.at, len(trace))), 0)
+        same = len(tail) == len(trace)
+        return PatchJob(
+            house.model, trace, tail, body.at, body.contrast, body.token, body.parts,
+            body.noising, None if same else "ends", control,
+        )  # fmt: skip
+
+    with house.jobs.place() as place:
+        return place.start("patch", row.session, node, Patch(make)).info()
 
 
 @router.post("/nodes/{node}/ablate")

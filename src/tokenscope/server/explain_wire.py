@@ -119,6 +119,55 @@ class EvidenceInfo(Response):
     recency: float | None
 
 
+class PatchRequest(Request):
+    """Where the difference between this text and ``corrupt`` is carried, for the choice of token
+    ``at``. ``corrupt``: the whole text before that token, changed somewhere."""
+
+    at: Index
+    corrupt: Annotated[str, Field(min_length=1, max_length=200_000)]
+    token: Index | None = None
+    contrast: Index | None = None
+    parts: Annotated[
+        list[Literal["residual", "attention", "mlp", "heads"]], Field(min_length=1, max_length=4)
+    ] = Field(default=["residual"])
+    noising: bool = False
+
+
+class PatchStart(Response):
+    """First event of a patch map: what it will cost; cancel with the runs route."""
+
+    type: Literal["start"]
+    run: str
+    cost: str
+    runs: int
+
+
+class PatchPart(Response):
+    """``effect``: the share of the difference that moved; rows are layers, columns the base's
+    tokens (for ``heads`` the heads). Null: no such place."""
+
+    name: str
+    effect: list[list[float | None]]
+
+
+class PatchEvent(Response):
+    """A patch map. ``clean``, ``corrupt``: f of the two texts, nats; ``columns``: the base's
+    tokens, of which the first ``same`` are those of both texts."""
+
+    type: Literal["patch"]
+    direction: Literal["denoising", "noising"]
+    clean: float
+    corrupt: float
+    token: str
+    token_id: int
+    contrast: str | None
+    contrast_id: int | None
+    columns: list[str]
+    same: int
+    parts: list[PatchPart]
+    definitions: list[str]
+
+
 class ExplainStart(Response):
     """First event; cancel with the runs route."""
 
@@ -167,6 +216,11 @@ ExplainEvent = Annotated[
     Field(discriminator="type"),
 ]
 
+PatchStreamEvent = Annotated[
+    PatchStart | ProgressEvent | PatchEvent | DoneEvent | ErrorEvent,
+    Field(discriminator="type"),
+]
+
 
 class ExplainMessage(Response):
     """An event of an explanation, as it travels."""
@@ -175,3 +229,12 @@ class ExplainMessage(Response):
     node: str
     kind: Literal["explain"]
     event: ExplainEvent
+
+
+class PatchMessage(Response):
+    """An event of a patch map, as it travels."""
+
+    run: str
+    node: str
+    kind: Literal["patch"]
+    event: PatchStreamEvent

@@ -20,7 +20,7 @@ from tokenscope.server import (
     storage_routes,
     structure_routes,
 )
-from tokenscope.server.explain_wire import ExplainMessage
+from tokenscope.server.explain_wire import ExplainMessage, PatchMessage
 from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 
 
@@ -44,7 +44,8 @@ def document() -> dict[str, Any]:
     schemas = found["components"]["schemas"]
     template = "#/components/schemas/{model}"
     shapes: dict[str, Any] = {
-        "FeedEvent": HelloEvent | StreamMessage | ExplainMessage, "ErrorResponse": ErrorResponse,
+        "FeedEvent": HelloEvent | StreamMessage | ExplainMessage | PatchMessage,
+        "ErrorResponse": ErrorResponse,
     }  # fmt: skip
     for name, shape in shapes.items():
         schema = TypeAdapter(shape).json_schema(ref_template=template, mode="serialization")

@@ -287,7 +287,7 @@ class JobInfo(Response):
     """
 
     run: str
-    kind: Literal["generate", "fork", "score", "explain", "load"]
+    kind: Literal["generate", "fork", "score", "explain", "patch", "load"]
     node: str | None
     session: str | None
     running: bool

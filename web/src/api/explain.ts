@@ -1,6 +1,6 @@
 /** Explanations and the attention explorer: one function per route. */
 import { askJson, askOctets } from './client'
-import type { ExplainMessage, JobInfo } from './types'
+import type { ExplainMessage, JobInfo, PatchMessage } from './types'
 import type { components } from './schema'
 
 type S = components['schemas']
@@ -19,6 +19,17 @@ export interface ExplainAsk {
   contrast: number | null
   method: string
   tables: string[]
+}
+
+export type PatchMap = S['PatchEvent']
+export type PatchEvent = PatchMessage['event']
+
+export interface PatchAsk {
+  at: number
+  corrupt: string
+  contrast: number | null
+  parts: ('residual' | 'attention' | 'mlp' | 'heads')[]
+  noising: boolean
 }
 
 export interface AblateAsk {
@@ -40,6 +51,7 @@ export const explainApi = {
   info: () => askJson<ExplainInfo>('GET', 'explain'),
   explain: (node: string, body: ExplainAsk) =>
     askJson<JobInfo>('POST', `nodes/${id(node)}/explain`, body),
+  patch: (node: string, body: PatchAsk) => askJson<JobInfo>('POST', `nodes/${id(node)}/patch`, body),
   ablate: (node: string, body: AblateAsk, signal?: AbortSignal) =>
     askJson<S['AblateResponse']>('POST', `nodes/${id(node)}/ablate`, body, signal),
   heads: (node: string, size: number, signal?: AbortSignal) =>

@@ -416,6 +416,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/patch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Patch Route
+         * @description Where in the model the difference to another text is carried: a job; its events are
+         *     PatchStreamEvents.
+         */
+        post: operations["patch_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/restore": {
         parameters: {
             query?: never;
@@ -1094,7 +1115,7 @@ export interface components {
              */
             type: "start";
         };
-        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"];
+        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"];
         /**
          * ForkRequest
          * @description A branch that differs from its parent at token ``at``.
@@ -1227,7 +1248,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "generate" | "fork" | "score" | "explain" | "load";
+            kind: "generate" | "fork" | "score" | "explain" | "patch" | "load";
             /** Left S */
             left_s: number | null;
             /** Node */
@@ -1446,6 +1467,115 @@ export interface components {
             unrecorded: (number | null)[];
             /** Values */
             values: (number | null)[][];
+        };
+        /**
+         * PatchEvent
+         * @description A patch map. ``clean``, ``corrupt``: f of the two texts, nats; ``columns``: the base's
+         *     tokens, of which the first ``same`` are those of both texts.
+         */
+        PatchEvent: {
+            /** Clean */
+            clean: number;
+            /** Columns */
+            columns: string[];
+            /** Contrast */
+            contrast: string | null;
+            /** Contrast Id */
+            contrast_id: number | null;
+            /** Corrupt */
+            corrupt: number;
+            /** Definitions */
+            definitions: string[];
+            /**
+             * Direction
+             * @enum {string}
+             */
+            direction: "denoising" | "noising";
+            /** Parts */
+            parts: components["schemas"]["PatchPart"][];
+            /** Same */
+            same: number;
+            /** Token */
+            token: string;
+            /** Token Id */
+            token_id: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "patch";
+        };
+        /**
+         * PatchMessage
+         * @description An event of a patch map, as it travels.
+         */
+        PatchMessage: {
+            /** Event */
+            event: components["schemas"]["PatchStart"] | components["schemas"]["ProgressEvent"] | components["schemas"]["PatchEvent"] | components["schemas"]["DoneEvent"] | components["schemas"]["ErrorEvent"];
+            /**
+             * Kind
+             * @constant
+             */
+            kind: "patch";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
+        };
+        /**
+         * PatchPart
+         * @description ``effect``: the share of the difference that moved; rows are layers, columns the base's
+         *     tokens (for ``heads`` the heads). Null: no such place.
+         */
+        PatchPart: {
+            /** Effect */
+            effect: (number | null)[][];
+            /** Name */
+            name: string;
+        };
+        /**
+         * PatchRequest
+         * @description Where the difference between this text and ``corrupt`` is carried, for the choice of token
+         *     ``at``. ``corrupt``: the whole text before that token, changed somewhere.
+         */
+        PatchRequest: {
+            /** At */
+            at: number;
+            /** Contrast */
+            contrast?: number | null;
+            /** Corrupt */
+            corrupt: string;
+            /**
+             * Noising
+             * @default false
+             */
+            noising?: boolean;
+            /**
+             * Parts
+             * @default [
+             *       "residual"
+             *     ]
+             */
+            parts?: ("residual" | "attention" | "mlp" | "heads")[];
+            /** Token */
+            token?: number | null;
+        };
+        /**
+         * PatchStart
+         * @description First event of a patch map: what it will cost; cancel with the runs route.
+         */
+        PatchStart: {
+            /** Cost */
+            cost: string;
+            /** Run */
+            run: string;
+            /** Runs */
+            runs: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "start";
         };
         /**
          * Piece
@@ -2669,6 +2799,41 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": unknown;
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    patch_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PatchRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
                 };
             };
             /** @description Refused. */

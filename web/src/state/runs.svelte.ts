@@ -63,7 +63,7 @@ class Runs {
   constructor() {
     feed.on(
       (message) => {
-        if (message.kind !== 'explain') this.take(message)
+        if (message.kind !== 'explain' && message.kind !== 'patch') this.take(message)
       },
       (jobs) => this.greet(jobs),
     )
@@ -173,7 +173,7 @@ class Runs {
 
   /** The jobs of this session as the server has them, each time that the line stands. */
   private greet(jobs: JobInfo[]): void {
-    const writing = jobs.filter((j) => j.running && j.node !== null && j.kind !== 'explain')
+    const writing = jobs.filter((j) => j.running && j.node !== null && j.kind !== 'explain' && j.kind !== 'patch')
     this.writing = new Set(writing.map((j) => j.node!))
     const running = new Set(writing.map((j) => j.run))
     const over = Object.values(this.byNode).filter((r) => !running.has(r.id) && !jobs.some((j) => j.run === r.id))

@@ -13,8 +13,8 @@ MERGE = (
     ".merge_and_unload().save_pretrained(folder)`) and load that folder"
 )
 GGUF = (
-    "convert it to safetensors first (transformers: `from_pretrained(folder, gguf_file=name)`, "
-    "then `save_pretrained`), or take the model's own safetensors folder"
+    "give the address of the .gguf file itself (it needs the extra `gguf`), or take the model's "
+    "own folder in safetensors"
 )
 # Sets of architectures of transformers' own tables, tried in this order after the decoders.
 OTHERS = (

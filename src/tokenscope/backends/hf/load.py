@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from tokenscope.backends.hf import chat, kinds, recorder
+from tokenscope.backends.hf import chat, recorder
 from tokenscope.backends.hf import claims as claimed
 from tokenscope.backends.hf.backend import TransformersBackend
 from tokenscope.backends.hf.checkpoint import Checkpoint, digest, inspect
+from tokenscope.backends.hf.hub import network, snapshot
 from tokenscope.backends.hf.infill import find_marks
 from tokenscope.backends.hf.probe import probe
 from tokenscope.backends.hf.tokenizer import Opened, choose_start, open_tokenizer
@@ -46,20 +47,10 @@ def resolve(
             raise ModelError(folder.name, "lies outside the model root of this server")
         return folder
     if folder.exists():
-        gguf = folder.suffix == ".gguf"
-        raise ModelError(text, f"is a GGUF file: {kinds.GGUF}" if gguf else "is no folder")
+        raise ModelError(text, "is no folder")
     if folder.is_absolute() or text.startswith(("./", "../", "~")) or not HUB_ID.fullmatch(text):
         raise ModelError(text[:200], "does not exist")
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
-    try:
-        return Path(
-            snapshot_download(text, local_files_only=not allow_network, allow_patterns=wanted)
-        )
-    except Exception as error:  # the hub client raises many kinds; all mean: not to be had
-        hint = "" if allow_network else "; the network is off (allow it to fetch from the hub)"
-        raise ModelError(text, f"is neither a folder nor in the local cache{hint}") from error
+    return snapshot(text, allow_network)
 
 
 def load(
@@ -80,7 +71,17 @@ def load(
     Raises ModelError (names the file and the cause), InputError for an unknown dtype or device,
     CapacityError when the weights cannot fit in memory.
     """
-    folder = resolve(address, allow_network, root)
+    with network(allow_network):
+        folder = resolve(address, allow_network, root)
+    with network(False):
+        return _open(address, folder, dtype, device, root, start_token, allow_links)
+
+
+def _open(
+    address: str | Path | None, folder: Path, dtype: str | None, device: str | None,
+    root: Path | None, start_token: StartToken, allow_links: bool,
+) -> TransformersBackend:  # fmt: skip
+    """The folder as a backend: looked at, tokenizer, weights, probe."""
     checkpoint = inspect(folder, root if folder != BUNDLED else None, allow_links)
     claims = claimed.check(checkpoint)
     opened = open_tokenizer(checkpoint.path, claims.rows)

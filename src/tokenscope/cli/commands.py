@@ -1,0 +1,55 @@
+"""All commands, and what comes of an error in one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from tokenscope.cli import (
+    backup,
+    bench,
+    causes,
+    decode,
+    doctor,
+    explain,
+    models,
+    replay,
+    serve,
+    structure,
+)
+from tokenscope.cli.output import fail
+from tokenscope.errors import TokenScopeError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="TokenScope: look into a code model while it decodes.",
+)  # fmt: skip
+for command in (
+    serve.serve, decode.generate, decode.score, models.models, explain.explain, causes.patch,
+    causes.ablate, causes.lens, causes.heads, structure.structure, replay.replay, bench.bench,
+    doctor.doctor, backup.backup, backup.restore, backup.purge,
+):  # fmt: skip
+    app.command()(command)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command. Returns the exit code."""
+    as_json = "--json" in arguments
+    command: Any = typer.main.get_command(app)
+    try:
+        result = command.main(args=arguments, prog_name="tokenscope", standalone_mode=False)
+    except TokenScopeError as error:
+        return fail(error.code, str(error), error.exit_code, as_json)
+    except typer.TyperException as error:
+        return fail("usage", error.format_message(), error.exit_code, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # whoever read our output has gone (`| head`): no error; keep Python from flushing to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
