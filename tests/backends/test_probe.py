@@ -85,6 +85,8 @@ def test_error_bars_of_16_bit_models(bundled: Model) -> None:
     assert all(math.isfinite(e) for e in errors.values())
     assert 0.005 < errors["logprob"] < 0.5
     assert errors["surprisal"] == errors["logprob"]
+    assert sum(n.startswith("16 bits: a text scored at once") for n in model.info.notes) == 1
+    assert not any(n.startswith("16 bits") for n in bundled.info.notes)
     # They say what they promise: on another text, steps and one prefill differ by about as much.
     made = model.generate(TEXT, max_new_tokens=12)
     model.prefixes.clear()

@@ -11,11 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 import tokenscope
 from tokenscope.backends.scripted import ScriptedBackend, hashed, saying
-from tokenscope.cli import run
+from tokenscope.cli import output, run
 from tokenscope.runs import model as models
 
 CODE = 'def f(x):\n    return "\u202e\x1b[31mred" # tab\there\n'
@@ -47,10 +50,9 @@ def test_generate_paints_what_is_safe_to_see(capsys: pytest.CaptureFixture[str])
     assert run(["generate", "def f"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith('def f(x):\n    return "<U+202E>\u241b[31mred" # tab')
-    assert "<end>" in out
-    assert "Surprisal  0" in out
-    assert "nats" in out
+    assert out.endswith('" # tab\there\n')  # the text alone: no special token, no legend
     assert "\x1b" not in out  # not a terminal: no colours, and none that the model made up
+    assert "Surprisal" not in out + err
     assert "ended by: eos" in err
 
 
@@ -59,12 +61,54 @@ def test_colours_only_on_a_terminal_that_wants_them(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert run(["generate", "def f", "-n", "3"]) == 0
-    assert "\x1b[" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "\x1b[" in shown.out
+    assert "Surprisal  0" in shown.err and "nats" in shown.err and "nats" not in shown.out
     monkeypatch.setenv("NO_COLOR", "1")
     assert run(["generate", "def f", "-n", "3"]) == 0
     out = capsys.readouterr().out
     assert "\x1b[3" not in out
     assert "\x1b[4" not in out
+
+
+def test_what_is_wrong_is_refused_before_a_model_is_loaded(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr(models, "load", load)
+    (tmp_path / "a.py").write_text("x = 1\n")
+    source, nowhere = str(tmp_path / "a.py"), str(tmp_path / "no" / "t.trace")
+    for arguments, said in [
+        (["generate", "x", "--column", "entropie"], "known:"),
+        (["generate", "x", "--language", "cobol"], "unknown name 'cobol'"),
+        (["generate", "x", "--save", nowhere], "no folder 'no'"),
+        (["generate", "x", "--save", str(tmp_path)], "it is a folder"),
+        (["score", source, "--save", nowhere], "no folder 'no'"),
+        (["score", source, "-c", "entropie"], "unknown name 'entropie'"),
+        (["structure", source, "-c", "entropie"], "unknown name 'entropie'"),
+        (["structure", source, "--by", "word"], "unknown name 'word'"),
+        (["structure", source, "--out", nowhere], "no folder 'no'"),
+        (["models", "--model-root", nowhere], "is no folder"),
+    ]:
+        assert run(arguments) == 2, arguments
+        assert said in capsys.readouterr().err, arguments
+
+
+def test_a_table_is_as_wide_as_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = pd.DataFrame({f"column_{i}": [1.0, 22.5] for i in range(12)})
+    output.table(frame)
+    assert len(capsys.readouterr().out.splitlines()[0].split()) == 12  # a file gets all
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    output.table(frame)
+    out, err = capsys.readouterr()
+    assert all(len(line) <= 50 for line in out.splitlines())
+    assert out.split()[0] == "column_0"
+    assert "column_11" in err
 
 
 def test_score_measures_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -137,7 +181,7 @@ def test_a_held_data_folder_is_exit_3(capsys: pytest.CaptureFixture[str], tmp_pa
 
     store = Store(tmp_path)
     assert run(["serve", "--data", str(tmp_path), "--port", "0"]) == 3
-    assert "another TokenScope" in capsys.readouterr().err
+    assert "is held by another program" in capsys.readouterr().err
     store.close()
 
 
@@ -145,15 +189,26 @@ def test_models_lists_the_bundled_one(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    for folder in ("root/a", "hub/models--some--model/snapshots/1"):
+    for folder in ("root/a", "root/wordless", "hub/models--some--model/snapshots/1"):
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "config.json").write_text('{"architectures": ["TinyForCausalLM"]}')
-        (tmp_path / folder / "model.safetensors").write_bytes(b"0" * 1000)
+        config = '{"architectures": ["TinyForCausalLM"], "model_type": "llama"}'
+        (tmp_path / folder / "config.json").write_text(config)
+        (tmp_path / folder / "tokenizer.json").write_text("{}")
+        save_file({"x": np.zeros(3, np.float32)}, tmp_path / folder / "model.safetensors")
+    (tmp_path / "root/wordless/tokenizer.json").unlink()
     (tmp_path / "root/broken").mkdir()
     (tmp_path / "root/broken/config.json").write_text("{")
+    (tmp_path / "root/broken/tokenizer.json").write_text("{}")
+    (tmp_path / "root/empty").mkdir()
     assert run(["models", "--json", "--model-root", str(tmp_path / "root")]) == 0
     found = the_json(capsys)
-    assert [m["kind"] for m in found] == ["bundled", "folder", "cache"]
+    assert [m["kind"] for m in found] == ["bundled", "folder", "cache", "folder", "folder"]
+    assert [m["reason"] is None for m in found] == [True, True, True, False, False]
+    assert {Path(m["path"]).name for m in found[3:]} == {"broken", "wordless"}
+    assert run(["models", "--model-root", str(tmp_path / "root")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "cannot be loaded: " in lines[3] and "is no JSON" in lines[3]
+    assert "tokenizer" in lines[4]
     assert found[2]["address"] == "some/model"
 
 

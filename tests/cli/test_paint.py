@@ -43,9 +43,13 @@ def test_long_lines_are_not_broken() -> None:
 
 
 def test_hostile_names_of_special_tokens_are_shown_as_text() -> None:
+    paint, out = painter(colour=True)
+    special = Tokens.of([1], [b""], {0: "[bold]\x1b[2J"})
+    paint.tokens(special, [math.nan], False)
+    assert "[bold]\u241b[2J" in out.getvalue()
     paint, out = painter()
-    paint.tokens(Tokens.of([1], [b""], {0: "[bold]\x1b[2J"}), [math.nan], False)
-    assert out.getvalue() == "[bold]\u241b[2J"
+    paint.tokens(special, [math.nan], False)
+    assert out.getvalue() == "", "outside a terminal there is the text alone"
 
 
 @pytest.mark.parametrize(
@@ -78,3 +82,11 @@ def test_the_scale_grows_lighter_evenly() -> None:
 )  # fmt: skip
 def test_nothing_hidden_nothing_that_steers(text: str, seen: str) -> None:
     assert visible(text) == seen
+
+
+@pytest.mark.parametrize("text", ["a\tb\n", "a\n\n", "a", ""])
+def test_a_file_gets_the_text_as_it_is_and_one_line_end(text: str) -> None:
+    paint, out = painter()
+    paint.tokens(Tokens.of([1], [text.encode()]), [1.0], False)
+    paint.finish()
+    assert out.getvalue() == (text if text.endswith("\n") else text + "\n")

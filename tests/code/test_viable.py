@@ -134,7 +134,7 @@ def test_mass_and_entropy_among_the_viable():
     assert judged.row(1) == ["viable", "not", "viable"]
     assert judged.row(2) == ["viable", "not", "unknown"]
     logprobs = np.log(
-        np.array([[np.nan] * 3, [0.5, 0.2, 0.25], [0.6, 0.3, np.nan]]), dtype=np.float32
+        np.array([[np.nan] * 3, [0.5, 0.2, 0.25], [0.6, 0.3, 0.05]]), dtype=np.float32
     )
     mass, entropy = viable_columns(judged, logprobs)
     assert np.isnan(mass.values[0])

@@ -79,6 +79,19 @@ def test_the_alternatives_are_the_largest_in_order(name: str) -> None:
     assert found.logprobs[0] == pytest.approx(wanted, rel=1e-5, abs=4e-6)
 
 
+@pytest.mark.parametrize("k", [1, 10])
+def test_long_rows_have_the_same_order(k: int) -> None:
+    """Large vocabularies are searched by groups: ties between groups, and a best at either end."""
+    z = RANDOM.normal(0, 3, (6, 20_011)).round().astype(np.float32)
+    z[0, [0, -1]] = 99.0
+    z[1, -1] = 98.0
+    order = np.argsort(-z, axis=1, kind="stable")
+    for place in (0, k - 1, k, 500):
+        found = measure(Full(torch.from_numpy(z)), order[:, place].copy(), k)
+        assert (found.ids == order[:, :k]).all()
+        assert (found.columns["rank"] == place + 1).all()
+
+
 def test_many_positions_are_measured_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     z = RANDOM.normal(0, 4, (37, SIZE)).astype(np.float32)
     came = RANDOM.integers(0, SIZE, 37)

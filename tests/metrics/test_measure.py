@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from tokenscope.backends.protocol import Full, Top
-from tokenscope.backends.scripted import top_of
+from tokenscope.backends.scripted import ScriptedBackend, hashed, top_of
+from tokenscope.decode.engine import Engine
 from tokenscope.metrics import measure, metric_names
+from tokenscope.runs.generate import Settings, fork, generate
 
 UPPER = {"logprob", "probability", "p_ratio"}  # bounds from above; the others are from below
 
@@ -69,3 +71,12 @@ def test_ties_have_one_order_in_rank_and_alternatives(k: int) -> None:
         assert (found.ids == order[:, :k]).all()
         assert (found.columns["rank"] == place + 1).all()
         assert (found.columns["margin"] >= 0).all()
+
+
+def test_a_branch_by_a_tied_alternative_has_the_rank_of_its_place() -> None:
+    host = Engine(ScriptedBackend(lambda ids: hashed(ids).round()))
+    base = generate(host, prompt="abc", settings=Settings(max_new_tokens=6)).result()
+    assert base.alternatives is not None
+    for place, token in enumerate(base.alternatives.ids[5].tolist()):
+        branch = fork(host, base, 5, token, Settings(max_new_tokens=1)).result()
+        assert branch.column("rank")[5] == place + 1

@@ -71,8 +71,10 @@ DECODING = (
     ),
     Defect(
         "old-draws-in-a-new-prompt", "runs/generate.py",
-        'if branch or n != "logprob_sampled"', "if True",
+        'columns = {n: c for n, c in shared.columns.items() if n != "logprob_sampled"}',
+        "columns = dict(shared.columns)",
         "logprob_sampled of an old run stands in a new prompt",
-        ("tests/decode/test_truths.py::test_a_prompt_that_was_once_drawn_has_no_sampled_logprob",),
+        ("tests/decode/test_truths.py::test_an_old_run_leaves_nothing_of_its_own_in_a_new_prompt",
+         "tests/decode/test_truths.py::test_a_prompt_that_was_once_drawn_has_no_sampled_logprob"),
     ),
 )  # fmt: skip

@@ -23,9 +23,10 @@ from tokenscope.cli.options import (
     StartOption,
     loaded,
 )
-from tokenscope.cli.output import document, say
+from tokenscope.cli.output import document, say, writable
 from tokenscope.cli.paint import Painter
 from tokenscope.errors import InputError
+from tokenscope.trace.columns import COLUMNS
 
 if TYPE_CHECKING:
     from tokenscope.runs.run import Run
@@ -78,6 +79,7 @@ def generate(
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.generate import generate as start
 
+    refuse(column, language, save)
     text = given(prompt, file, "PROMPT")
     settings = Settings(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
@@ -110,6 +112,7 @@ def score(
     """Measure code that someone else wrote, token by token."""
     from tokenscope.runs.windows import score as start
 
+    refuse(column, language, save)
     if file == Path("-"):
         file, text = None, "-"
     code = given(text, file, "FILE")
@@ -118,6 +121,18 @@ def score(
     )
     run = start(engine, code, language=language, alternatives=alternatives)
     return show(run, column, save, as_json)
+
+
+def refuse(column: str, language: str, save: Path | None) -> None:
+    """What can be told before a model is loaded. Raises UnknownName, InputError."""
+    import tokenscope.metrics  # noqa: F401 (registers the columns that a run measures)
+    from tokenscope.code.aliases import chosen
+
+    COLUMNS.get(column)
+    if language:
+        chosen(language)
+    if save is not None:
+        writable(save, "--save")
 
 
 def given(text: str | None, file: Path | None, field: str) -> str:
@@ -160,6 +175,8 @@ def show(run: Run | Windows, column: str, save: Path | None, as_json: bool) -> i
     try:
         if painter is not None:
             paint(run, painter)
+            if painter.coloured:  # the result alone is on stdout: the legend goes beside it
+                Console(stderr=True, highlight=False).print(painter.legend())
         else:
             for _ in run:
                 pass
@@ -188,7 +205,6 @@ def paint(run: Run | Windows, painter: Painter) -> None:
             values = step.columns[painter.column].tolist()
             painter.tokens(step.tokens, values, step.prompt and not scoring)
     painter.finish()
-    painter.console.print(painter.legend())
 
 
 def keep(trace: Trace, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,17 +12,22 @@ import typer
 
 from tokenscope.cli.options import JsonOption
 from tokenscope.cli.output import document, visible
+from tokenscope.errors import InputError, ModelError
+
+MARKS = (".json", ".safetensors", ".bin", ".gguf", ".pt", ".pth")  # a folder with none is no model
 
 
 @dataclass(frozen=True)
 class Found:
-    """A model on this machine. ``address``: what ``--model`` takes."""
+    """A model on this machine. ``address``: what ``--model`` takes. ``reason``: why it cannot be
+    loaded; None where nothing speaks against it."""
 
     address: str
     kind: str
     architecture: str
     size_mb: float
     path: str
+    reason: str | None = None
 
 
 def models(
@@ -33,13 +37,17 @@ def models(
     as_json: JsonOption = False,
 ) -> int:
     """List the bundled model, those under --model-root, and those in the hub's local cache."""
-    found = list(all_models(model_root))
+    if model_root is not None and not model_root.is_dir():
+        raise InputError("--model-root", "is no folder")
+    found = sorted(all_models(model_root), key=lambda f: f.reason is not None)
     if as_json:
         document([asdict(f) for f in found])
         return 0
     for f in found:
-        line = f"{f.address:40} {f.kind:8} {f.size_mb:9.1f} MB  {f.architecture}"
-        print(visible(line))
+        if f.reason is None:
+            print(visible(f"{f.address:40} {f.kind:8} {f.size_mb:9.1f} MB  {f.architecture}"))
+        else:
+            print(visible(f"{f.address:40} {f.kind:8} cannot be loaded: {f.reason}"))
     return 0
 
 
@@ -57,17 +65,20 @@ def all_models(root: Path | None) -> Iterator[Found]:
 
 
 def described(address: str, kind: str, folder: Path) -> Iterator[Found]:
-    """The model in a folder, if one is there: a config, and weights in safetensors."""
-    weights = list(folder.glob("*.safetensors"))
-    if not weights:
+    """The model in a folder, if it holds anything of one; with the reason why it cannot be loaded,
+    as far as its files tell before they are read."""
+    from tokenscope.backends.hf.checkpoint import inspect
+
+    if not any(p.suffix in MARKS for p in folder.iterdir()):
         return
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        names = config.get("architectures") or [config.get("model_type", "")]
-        size = sum(w.stat().st_size for w in weights) / 1e6
-    except (OSError, ValueError, AttributeError):
+        checkpoint = inspect(folder)
+    except ModelError as error:
+        yield Found(address, kind, "", 0.0, str(folder), str(error))
         return
-    yield Found(address, kind, str(names[0]), round(size, 1), str(folder))
+    names = checkpoint.config.get("architectures") or [checkpoint.config.get("model_type", "")]
+    size = round(sum(w.stat().st_size for w in checkpoint.weights) / 1e6, 1)
+    yield Found(address, kind, str(names[0]), size, str(folder))
 
 
 def hub_cache() -> Path:

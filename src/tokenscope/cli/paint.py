@@ -42,7 +42,11 @@ def style(share: float | None) -> Style:
 
 @dataclass
 class Painter:
-    """Prints tokens in the colour of one column. Bytes of a split character wait for the rest."""
+    """Prints tokens in the colour of one column. Bytes of a split character wait for the rest.
+
+    ``coloured``: to a terminal. Elsewhere it prints the text alone: no special tokens, no more
+    line ends than it has (but one at the end).
+    """
 
     console: Console
     column: str
@@ -50,6 +54,8 @@ class Painter:
 
     def __post_init__(self) -> None:
         self.spec = describe(self.column)
+        self.coloured = self.console.is_terminal
+        self._ended = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def share(self, value: float) -> float | None:
@@ -69,8 +75,12 @@ class Painter:
         """Print some tokens; those of the prompt in quiet ink."""
         line = Text(end="")
         for token, value in zip(tokens, values, strict=True):
-            text = token.label or self._decoder.decode(token.bytes)
+            label = token.label if self.coloured else None
+            text = label or self._decoder.decode(token.bytes)
             if not text:
+                continue
+            if not self.coloured:
+                self._plain(visible(text))
                 continue
             ink = style(None if prompt else self.share(value))
             # a line break carries no background: it would fill the rest of the line
@@ -78,11 +88,26 @@ class Painter:
                 if i:
                     line.append("\n")
                 line.append(part, ink)
-        self.console.print(line, end="", soft_wrap=True, highlight=False)
+        if self.coloured:
+            self.console.print(line, end="", soft_wrap=True, highlight=False)
+        else:
+            self.console.file.flush()
+
+    def _plain(self, text: str) -> None:
+        self.console.file.write(text)  # rich would turn tabs into spaces
+        self._ended = text.endswith("\n")
 
     def finish(self) -> None:
         """Print what is left of a cut character, and end the line."""
-        self.console.print(visible(self._decoder.decode(b"", final=True)), soft_wrap=True)
+        rest = visible(self._decoder.decode(b"", final=True))
+        if self.coloured:
+            self.console.print(rest, soft_wrap=True)
+            return
+        if rest:
+            self._plain(rest)
+        if not self._ended:
+            self._plain("\n")
+        self.console.file.flush()
 
     def legend(self) -> Text:
         """The scale with its ends and unit."""

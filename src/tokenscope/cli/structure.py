@@ -16,8 +16,10 @@ from tokenscope.cli.options import (
     NetworkOption,
     loaded,
 )
-from tokenscope.cli.output import document, say, visible
-from tokenscope.errors import InputError
+from tokenscope.cli.output import document, say, table, writable
+from tokenscope.errors import InputError, UnknownName
+from tokenscope.trace.columns import COLUMNS
+from tokenscope.trace.regions import LEVELS
 
 
 def structure(
@@ -53,6 +55,13 @@ def structure(
 
     if language:
         language = chosen(language)
+    if by not in LEVELS:
+        raise UnknownName("--by", by, LEVELS)
+    import tokenscope.metrics  # noqa: F401 (registers the columns that a score has)
+
+    COLUMNS.get(column)
+    if out is not None:
+        writable(out, "--out")
     folder = path.is_dir()
     if folder and out is None:
         raise InputError("--out", "a folder needs --out FILE.parquet")
@@ -80,7 +89,7 @@ def structure(
         say(f"{len(made.frame)} rows of {len(made.files)} files")
     else:
         shown = made.frame.drop(columns=["path", "language", "region"])
-        print(visible(shown.to_string(index=False, float_format=lambda x: f"{x:.3f}")))
+        table(shown)
     return 2 if made.skipped else 0
 
 

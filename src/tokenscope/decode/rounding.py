@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from tokenscope.backends.protocol import Backend, Feed, stepper, vocabulary
@@ -39,3 +41,13 @@ def column_errors(backend: Backend) -> dict[str, float]:
         for name, values in measure(step, targets[t : t + 1], 1).columns.items():
             worst[name] = max(worst[name], abs(float(values[0]) - float(once[name][t])))
     return worst
+
+
+def error_note(errors: Mapping[str, float]) -> tuple[str, ...]:
+    """The errors in one sentence for the model's notes; () where there are none."""
+    if "logprob" not in errors or "entropy" not in errors:
+        return ()
+    return (
+        f"16 bits: a text scored at once and the same text decoded step by step differ by up to "
+        f"{errors['logprob']:.2g} nats of log-probability and {errors['entropy']:.2g} of entropy",
+    )

@@ -207,7 +207,7 @@ def _offered(
         "logprob": logprob,
         "surprisal": -logprob,
         "probability": np.exp(logprob),
-        "rank": 1 + int((held.logprobs[at] > logprob).sum()),
+        "rank": 1 + int(found[0]),  # its place: of equals, the smaller id comes first
         "p_ratio": np.exp(logprob - held.logprobs[at, 0]),
         "time_ms": 0.0,
     }

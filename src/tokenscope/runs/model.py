@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenscope.backends.open import Options, StartToken, open_backend
 from tokenscope.decode.engine import AttentionForm, Engine, Speculate
-from tokenscope.decode.rounding import column_errors
+from tokenscope.decode.rounding import column_errors, error_note
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
 from tokenscope.runs.windows import score
@@ -175,5 +175,7 @@ def load(
     folder = Path(root) if root is not None else None
     options = Options(dtype, device, allow_network, folder, start_token, allow_links)
     backend = open_backend(address, options)
-    backend.info = replace(backend.info, errors=column_errors(backend))
+    errors = column_errors(backend)
+    notes = (*backend.info.notes, *error_note(errors))
+    backend.info = replace(backend.info, errors=errors, notes=notes)
     return Model(backend)
