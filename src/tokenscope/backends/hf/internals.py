@@ -290,6 +290,8 @@ class Internals:
             hooks.callback(last.remove)
             self._logits(embeds)
         scale = self.anatomy.residual_scale
+        if store["in", 0].ndim != 1:
+            raise AbilityError("this family keeps several residual streams: no lens, no parts")
         seen.residual.append(store["in", 0])
         for part in layers:
             i = part.index
