@@ -142,13 +142,13 @@ define(
 # --- ablation ---------------------------------------------------------------------------------
 define(
     "ablation", "ablation", "Effect of ablation", "nats",
-    "f(x) - f(x with the part's output replaced by zero, or by its mean over this sequence)",
-    "zero: Michel 2019, arXiv 1905.10650; mean over the text's own positions: own measure, after "
-    "Wang 2022, arXiv 2211.00593, who average over a reference set; Geva 2023, arXiv 2304.14767 "
-    "(edges)",
-    "The mean of this text still holds what the text is about, so its effects are smaller than "
-    "with a reference set. Later layers may compensate (McGrath 2023, arXiv 2307.15771): a small "
-    "effect is no proof of no role.",
+    "f(x) - f(x with the part's output replaced by zero, or by its mean over this text's own "
+    "positions)",
+    "own measure (Wang 2022, arXiv 2211.00593, averages over a reference set: see "
+    "reference_ablation); Geva 2023, arXiv 2304.14767 (edges)",
+    "Its own mean removes only what varies within this text. Later layers may compensate "
+    "(McGrath 2023, arXiv 2307.15771): a small effect is no proof of "
+    "no role.",
 )  # fmt: skip
 # --- faithfulness -----------------------------------------------------------------------------
 define(

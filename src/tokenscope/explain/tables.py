@@ -121,7 +121,7 @@ def ablation(a: Asking) -> Table:
         }
         for p, e in zip(patches, effects, strict=True)
     )  # fmt: skip
-    note = "Each part is replaced by its mean over the text."
+    note = "Each part is replaced by its mean over this text's own positions."
     return Table("ablation", rows, ("ablation",), note)
 
 

@@ -27,7 +27,8 @@ How = Literal["zero", "mean"]
 class HeadPatch:
     """Replace one head's output (before the output projection) at every position.
 
-    ``zero``: by 0; ``mean``: by its mean over the positions of this sequence (Wang 2022).
+    ``zero``: by 0; ``mean``: by its mean over this text's own positions
+    (over a reference set, as Wang 2022 does: ``explain.references``).
     """
 
     layer: int
