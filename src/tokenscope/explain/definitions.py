@@ -164,7 +164,7 @@ define(
 )  # fmt: skip
 define(
     "faithfulness_quantile", "faithfulness", "Share of random orders beaten", "%",
-    "share of 20 random orders whose area is worse; 'points at what matters' asks for 90 % on "
+    "share of 20 random orders whose area is worse; 'points at what matters' asks for 95 % on "
     "both curves",
     "permutation test (Fisher 1935); Hooker 2019, arXiv 1806.10758 (random as the baseline)",
     "Says that the order is better than chance, not how much of f it explains.",

@@ -26,7 +26,7 @@ ORDERS = 20
 # symmetric, so that a random order read backwards gives an insertion curve for nothing
 FRACTIONS = (0.0, 0.2, 0.5, 0.8, 1.0)
 # at least this share of the random orders must do worse, on both curves
-SURE = 0.9
+SURE = 0.95  # measured: 3 to 4 % of random attributions pass (bench.faithfulness; 0.9: 5 to 7 %)
 
 
 @dataclass(frozen=True, slots=True)
