@@ -11,8 +11,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from structure_texts import EXAMPLES, cut
 
+from tests.code.structure_texts import EXAMPLES, cut
 from tokenscope.code.align import align
 from tokenscope.code.follow import Follower
 from tokenscope.code.parse import parse

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from structure_texts import EXAMPLES, column, cut
 
+from tests.code.structure_texts import EXAMPLES, column, cut
 from tokenscope.code.align import align
 from tokenscope.code.groups import innermost
 from tokenscope.code.parse import parse

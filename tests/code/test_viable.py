@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_languages import BY_LANGUAGE, PIECE
-from viability_cases import DEAD
 
+from tests.code.test_languages import BY_LANGUAGE, PIECE
+from tests.code.viability_cases import DEAD
 from tokenscope.code.languages import LANGUAGES
 from tokenscope.code.prefix_python import PythonPrefix, viable
 from tokenscope.code.viable import judge, judge_alternatives, viable_columns

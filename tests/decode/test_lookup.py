@@ -34,14 +34,16 @@ def test_what_does_not_pay_rests() -> None:
     cost.saw(1, 10.0)
     cost.saw(8, 20.0)
     assert cost.ratio == 2.0
-    work = Speculation([1, 2, 3, 1, 2], cost)
+    ids = [1, 2, 3, 1, 2]
+    work = Speculation(ids, cost)
     assert work.propose(8)
     assert work.propose(0) == []
     for _ in range(4):
         work.saw(7, 0)
     assert work.propose(8) == []
     for n in range(REST):
-        work.add((1, 2, 3)[n % 3])
+        ids.append((1, 2, 3)[n % 3])
+        work.add(ids[-1])
     assert work.propose(8)
     work.saw(7, 0)  # one try was enough to see that nothing has changed
     assert work.propose(8) == []

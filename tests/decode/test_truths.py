@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tokenscope.backends.protocol import Feed
 from tokenscope.backends.scripted import ScriptedBackend, hashed, saying
 from tokenscope.decode.engine import Engine
 from tokenscope.decode.limits import room
@@ -15,6 +16,7 @@ from tokenscope.errors import AbilityError, CapacityError, InputError, ModelErro
 from tokenscope.metrics.step import METRICS, Distribution
 from tokenscope.runs.attend import attention_rows
 from tokenscope.runs.generate import Settings, fork, generate, score
+from tokenscope.runs.model import Model
 from tokenscope.trace.edits import Ban, Bias, Force, UnknownEdit
 from tokenscope.trace.origin import Origin
 
@@ -186,3 +188,57 @@ def test_room_knows_growth_and_how_far_a_row_can_name() -> None:
     tight = replace(info, state_bytes_per_token=int(free / 100_000 / 1.2))
     with pytest.raises(CapacityError, match="GB"):
         room(tight, 10, 100_000, "none")
+
+
+def test_a_branch_inside_the_prompt_feeds_one_token_too() -> None:
+    backend = ScriptedBackend()
+    host = Engine(backend)
+    trace = generate(host, prompt="abcdef", settings=Settings(max_new_tokens=8)).result()
+    assert trace.alternatives is not None
+    token = int(trace.alternatives.ids[3][2])
+    fed = backend.fed
+    branch = fork(host, trace, 3, token, Settings(max_new_tokens=1)).result()
+    assert backend.fed - fed == 1
+    bare = replace(trace, alternatives=None)  # nothing to take the figures from
+    long_way = fork(Engine(ScriptedBackend()), bare, 3, token, Settings(1)).result()
+    assert branch.ids.tolist() == long_way.ids.tolist()
+    assert branch.n_prompt == 4
+    for name in set(branch.columns) - {"time_ms"}:
+        got, want = branch.column(name), long_way.column(name)
+        assert np.allclose(got, want, equal_nan=True, atol=1e-5), name
+    assert branch.attention is not None and branch.attention.first == 4
+
+
+def test_what_was_read_under_an_inner_edit_stays_there() -> None:
+    """Kept memories and measurements are found again only under the same inner edits."""
+    host = Engine(ScriptedBackend())
+    trace = generate(host, prompt="a prompt", settings=Settings(max_new_tokens=4)).result()
+    steered = host.stepper.start()
+    host.stepper.extend(Feed(steered, trace.ids.tolist()))
+    inner = (Bias((1,), 2.0),)  # stands for an edit inside the model: any value that has a hash
+    host.prefixes.clear()
+    host.prefixes.put(steered, trace, inner)
+    assert len(host.prefixes.take(trace.ids, 5).ids) == 0
+    assert host.prefixes.measured(trace.ids, 10) is None
+    assert len(host.prefixes.take(trace.ids, 5, inner).ids) == 5
+    assert host.prefixes.measured(trace.ids, 10, inner) is not None
+    clean = host.stepper.start()
+    host.stepper.extend(Feed(clean, [*trace.ids.tolist(), 1]))
+    host.prefixes.put(clean, trace)  # longer, and yet it does not take the steered one's place
+    assert len(host.prefixes) == 2
+    assert len(host.prefixes.take(trace.ids, 5, inner).ids) == 5
+
+
+def test_the_budget_counts_shared_memory_once(bundled: Model) -> None:
+    host = Engine(bundled.backend)
+    trace = generate(host, prompt="x = 1\n" * 60, settings=Settings(max_new_tokens=4)).result()
+    one = host.prefixes.nbytes
+    for n in range(10):
+        fork(host, trace, trace.n_prompt - 1, 30 + n, Settings(max_new_tokens=2)).result()
+    assert len(host.prefixes) == 11
+    assert host.prefixes.nbytes < 2.5 * one
+    host.prefixes.budget = one
+    fork(host, trace, 5, 77, Settings(max_new_tokens=1)).result()
+    assert host.prefixes.nbytes <= one
+    host.prefixes.clear()
+    assert host.prefixes.nbytes == 0

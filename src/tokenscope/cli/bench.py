@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -18,40 +19,51 @@ from tokenscope.cli.output import document, say
 from tokenscope.errors import InputError
 from tokenscope.registry import Registry
 
-BENCHES: Registry[tuple[str, ...]] = Registry("bench")
-"""Name of a function in ``runs.bench`` -> the options that it takes."""
-BENCHES.add("decode", ("prompt_tokens", "new_tokens", "pairs", "attention", "progress"))
-BENCHES.add("prefill", ("prompt_tokens", "pairs"))
+BENCHES: Registry[tuple[str, tuple[str, ...]]] = Registry("bench")
+"""Name -> module of ``runs`` whose function of that name is called, and the options it takes."""
+_DECODE = ("prompt_tokens", "new_tokens", "pairs", "attention", "speculate", "progress")
+BENCHES.add("decode", ("bench", _DECODE))
+BENCHES.add("prefill", ("bench", ("prompt_tokens", "pairs")))
+BENCHES.add("concurrent", ("bench_many", ("runs", "prompt_tokens", "new_tokens", "attention")))
+BENCHES.add("fork", ("bench_many", ("forks", "prompt_tokens", "tail_tokens")))
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="decode or prefill.")] = "decode",
-    prompt_tokens: Annotated[
-        int | None, typer.Option(min=2, help="Length of the prompt. decode: 256, prefill: 2000.")
-    ] = None,
+    what: Annotated[str, typer.Argument(help="decode, prefill, concurrent or fork.")] = "decode",
+    prompt_tokens: Annotated[int | None, typer.Option(
+        min=2, help="Length of the prompt. decode 256, prefill 2000, concurrent 128, fork 1000.",
+    )] = None,
     new_tokens: Annotated[int, typer.Option(min=2, help="Tokens decoded per run.")] = 64,
     pairs: Annotated[int, typer.Option(min=1, max=100, help="Interleaved pairs of runs.")] = 5,
     attention: Annotated[str, typer.Option(help="What to record: none, top or full.")] = "top",
+    speculate: Annotated[str, typer.Option(
+        help="decode: auto lets earlier text propose what follows; none does not.")] = "auto",
+    runs: Annotated[int, typer.Option(min=2, max=256, help="concurrent: runs at once.")] = 16,
+    forks: Annotated[int, typer.Option(min=1, help="fork: branches of one prefix.")] = 500,
+    tail_tokens: Annotated[int, typer.Option(min=1, help="fork: tokens of each branch.")] = 16,
     model: ModelOption = None,
     dtype: DtypeOption = None,
     device: DeviceOption = None,
     allow_network: NetworkOption = False,
     as_json: JsonOption = False,
-) -> int:
+) -> int:  # fmt: skip
     """Compare recording with the bare model: same model, same threads, interleaved runs."""
-    takes = BENCHES.get(what)
+    home, takes = BENCHES.get(what)
     given: dict[str, Any] = {
         "prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "pairs": pairs,
-        "attention": attention, "progress": say,
+        "attention": attention, "speculate": speculate, "runs": runs, "forks": forks,
+        "tail_tokens": tail_tokens, "progress": say,
     }  # fmt: skip
+    if speculate not in ("auto", "none"):
+        raise InputError("--speculate", "must be auto or none")
     if attention not in ("none", "top", "full"):
         raise InputError("--attention", "must be none, top or full")
     engine = loaded(model, dtype, device, allow_network)
 
-    from tokenscope.runs import bench as benches
-
     options = {k: v for k, v in given.items() if k in takes and v is not None}
-    figures: dict[str, Any] = getattr(benches, what)(engine, **options)
+    figures: dict[str, Any] = getattr(import_module(f"tokenscope.runs.{home}"), what)(
+        engine, **options
+    )
     if as_json:
         document(figures)
         return 0

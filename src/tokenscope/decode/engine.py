@@ -75,7 +75,7 @@ class Decoding:
         self._turn = engine.turn
         self.machine = Machine(
             plan, engine.info, engine.abilities, engine.vocabulary, engine.pace, engine.cost,
-            lambda: control.cancelled, engine.turn.crowded,
+            lambda: control.cancelled, lambda: engine.turn.crowded(self.task),
         )  # fmt: skip
         self.task = Task(self.machine, control)
 

@@ -75,13 +75,14 @@ class Speculation:
 
     A pass of several tokens gives ``1 + accepted`` tokens for ``Cost.ratio`` single passes. Where
     the running mean of what was accepted falls below that, proposals stop for ``REST`` tokens and
-    are then tried again, at first only once.
+    are then tried again, at first only once. ``ids`` is the run's own list, which grows.
     """
 
-    __slots__ = ("_accepted", "_cost", "_grams", "_rest", "passes", "taken")
+    __slots__ = ("_accepted", "_cost", "_grams", "_ids", "_rest", "passes", "taken")
 
     def __init__(self, ids: Sequence[int], cost: Cost) -> None:
-        self._grams = Ngrams(ids)
+        self._ids = ids
+        self._grams: Ngrams | None = None  # made when first needed: not before the first token
         self._cost = cost
         self._accepted = 2.0  # the mean on code, until the run has shown its own
         self._rest = 0
@@ -89,13 +90,16 @@ class Speculation:
 
     def add(self, token: int) -> None:
         """A token was decoded."""
-        self._grams.add(token)
+        if self._grams is not None:
+            self._grams.add(token)
         self._rest = max(0, self._rest - 1)
 
     def propose(self, room: int) -> list[int]:
         """At most ``room`` tokens that may come next; [] where nothing repeats or it won't pay."""
         if self._rest or room < 1:
             return []
+        if self._grams is None:
+            self._grams = Ngrams(self._ids)
         return self._grams.continuation(min(MOST, room))
 
     def saw(self, proposed: int, accepted: int) -> None:

@@ -129,7 +129,7 @@ class Machine:
         if plan.known is not None:
             yield self.observer.known(plan.known)
         last = yield from self._prefill()
-        if last is None:
+        if last is None or (self.cancelled() and plan.max_new_tokens):
             yield "cancelled"
             return
         if plan.max_new_tokens == 0:

@@ -31,7 +31,11 @@ AHEAD = 2  # results made for a run in another thread that is busy with its last
 
 
 class Task:
-    """One machine in the scheduler's care. ``group``: runs that one thread drives together."""
+    """One machine in the scheduler's care.
+
+    ``resting``: it has handed out a result and is to be woken before it asks for more.
+    ``together``: one thread iterates it in turn with others (``runs.many``).
+    """
 
     def __init__(self, machine: Machine, control: Control) -> None:
         self.machine = machine
@@ -39,6 +43,7 @@ class Task:
         self.ready: deque[Step | Finish | BaseException] = deque()
         self.events = machine.events()
         self.pending: Event | None = None  # the Feed or Weigh that it waits for
+        self.resting = True
         self.begun = self.ended = False
         self.thread = 0
         self.waiting = False
@@ -79,9 +84,12 @@ class Scheduler:
             if task in self._tasks:
                 self._tasks.remove(task)
 
-    def crowded(self) -> bool:
-        """Whether several runs are being decoded now, so that their steps fill a pass."""
-        return sum(t.begun and (t.waiting or t.together or bool(t.thread)) for t in self._tasks) > 1
+    def crowded(self, mine: Task) -> bool:
+        """Whether other runs are being decoded beside it, so that their steps fill a pass."""
+        return any(
+            t is not mine and t.begun and not t.ended and (t.together or t.thread != mine.thread)
+            for t in self._tasks
+        )
 
     def next(self, task: Task) -> Step | Finish:
         """The run's next result; waits, or leads rounds until there is one. Raises its errors."""
@@ -153,11 +161,12 @@ class Scheduler:
         """One pass, or whatever else it takes to get ``mine`` on."""
         tasks = self._company(mine)
         for task in tasks:
-            if not task.begun:
+            if task.resting:
                 task.begun = True
                 self._advance(task, None)
-            elif task.control.cancelled and isinstance(task.pending, Feed):
+            if task.control.cancelled and isinstance(task.pending, Feed):
                 self._advance(task, None)
+        self._settle(tasks)
         if mine.ready:
             return
         tasks = [t for t in tasks if isinstance(t.pending, Feed)]
@@ -166,6 +175,10 @@ class Scheduler:
         else:
             tasks = [mine, *(t for t in tasks if t is not mine and _small(t))][:WIDEST]
         self._feed(tasks)
+        self._settle(tasks)
+
+    def _settle(self, tasks: Sequence[Task]) -> None:
+        """Whatever they ask for that needs no feed."""
         while weighing := [t for t in tasks if isinstance(t.pending, Weigh)]:
             self._weigh(weighing)
 
@@ -232,8 +245,8 @@ class Scheduler:
             self._advance(task, alone)
 
     def _advance(self, task: Task, value: Any) -> None:
-        """Send an answer; do at once what can be done at once; collect results."""
-        task.pending = None
+        """Send an answer; do at once what can be done at once; stop at a request or a result."""
+        task.pending, task.resting = None, False
         try:
             while True:
                 event = task.events.send(value)
@@ -251,9 +264,9 @@ class Scheduler:
                     return
                 else:
                     task.ready.append(event)
-                    if isinstance(event, str):
-                        task.ended = True
-                        return
+                    task.ended = isinstance(event, str)
+                    task.resting = not task.ended
+                    return
         except BaseException as error:
             self._fail(task, error)
             if not isinstance(error, Exception):
@@ -261,7 +274,7 @@ class Scheduler:
 
     def _fail(self, task: Task, error: BaseException) -> None:
         """The run ends with an error, which its own thread will see."""
-        task.pending, task.ended = None, True
+        task.pending, task.resting, task.ended = None, False, True
         task.ready.append(error)
 
 

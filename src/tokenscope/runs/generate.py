@@ -194,7 +194,8 @@ def _offered(
         return None
     found = np.nonzero(held.ids[at] == forced.ids[0])[0]
     attention = None
-    if settings.attention != "none":
+    inside = at < trace.n_prompt  # then the token is given, and rows begin after it
+    if settings.attention != "none" and not inside:
         if record is None or record.form != settings.attention or not record.has(at):
             return None
         attention = record.only(at)
@@ -214,7 +215,7 @@ def _offered(
     columns |= {n: np.array([v], dtype=np.float32) for n, v in own.items()}
     if not set(metric_names(engine.abilities.scores)) <= set(columns):
         return None
-    return Step(at, forced, columns, held.slice(at, at + 1), attention, False)
+    return Step(at, forced, columns, held.slice(at, at + 1), attention, inside)
 
 
 def _drawn(start: Trace) -> F32 | None:

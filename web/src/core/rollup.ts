@@ -38,8 +38,8 @@ export function over(
   const { cell_start, cell_token } = syntax.raw
   const entered: number[] = []
   let mass = 0
-  let sum = 0
-  let squares = 0
+  let mean = 0
+  let spread = 0
   let total = 0
   let last = -1
   for (const [lo, hi] of ranges) {
@@ -48,16 +48,17 @@ export function over(
       const v = values[t]
       if (t < from || !Number.isFinite(v)) continue
       const bytes = cell_start[c + 1] - cell_start[c]
+      // West's update: no difference of large sums, so a small spread far from zero is kept
       mass += bytes
-      sum += bytes * v
-      squares += bytes * v * v
+      const step = v - mean
+      mean += (bytes / mass) * step
+      spread += bytes * step * (v - mean)
       total += v * (syntax.measure(c + 1, 'tokens') - syntax.measure(c, 'tokens'))
       if (t !== last) entered.push(v)
       last = t
     }
   }
-  const mean = sum / mass
-  const std = Math.sqrt(Math.max(0, squares / mass - mean * mean))
+  const std = mass > 0 ? Math.sqrt(spread / mass) : NaN
   return { value: pick(), std, count: entered.length, values: entered }
 
   function pick(): number {

@@ -162,9 +162,10 @@ class Runs {
 
   /** The server has answered: its first event may have been here before, or is still to come. */
   private begun(job: JobInfo, wanted: Wanted): void {
-    const trace = this.lines.get(job.run)?.trace
+    const trace = this.lines.get(job.run)?.trace ?? (job.node && traces.get(job.node))
     if (trace) this.show(trace, wanted)
-    else this.wanted.set(job.run, wanted)
+    const short = wanted.token !== null && trace && trace.length <= wanted.token
+    if (!trace || short) this.wanted.set(job.run, wanted)
   }
 
   private show(trace: Trace, { token }: Wanted): void {

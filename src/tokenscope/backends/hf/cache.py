@@ -15,7 +15,7 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 FIRST_ROOM = 64  # rows to spare in the first block; an eighth of its length if that is more
-TAIL_ROOM = 8  # the same in a branch's own tail, of which there may be hundreds
+TAIL_ROOM = 3  # the same in a branch's own tail, of which there may be hundreds
 MOST_PARTS = 4  # a longer chain costs more at every step than its shortest link
 
 
