@@ -33,6 +33,7 @@ NOT_HERE = {
     "phi4_multimodal", "moss_transcribe_diarize", "cpmant",
 }  # fmt: skip
 VOCAB = 8192
+MOST = 20_000_000  # parameters
 SMALL: dict[str, Any] = {
     "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6,
@@ -87,9 +88,11 @@ def build(kind: str, folder: Path) -> Path:
 
     torch.manual_seed(1)
     config = config_of(kind)
+    with torch.device("meta"):
+        size = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    if size > MOST:
+        raise ValueError(f"{size:,} parameters: one of its sizes is not known by name here")
     model = AutoModelForCausalLM.from_config(config).eval()
-    if sum(p.numel() for p in model.parameters()) > 20_000_000:
-        raise ValueError("too large: a size is not known by name")
     with torch.no_grad():
         for name, p in model.named_parameters():
             if not p.is_floating_point() or "A_log" in name or "dt_bias" in name:
@@ -108,6 +111,7 @@ def build(kind: str, folder: Path) -> Path:
 def tell(kind: str, tokens: int) -> dict[str, Any]:
     """One family: the numbers, and what is refused and why."""
     import tokenscope as ts
+    from tokenscope.control import QUIET
     from tokenscope.errors import TokenScopeError
     from tokenscope.explain.methods import METHODS
     from tokenscope.explain.tables import TABLES
@@ -130,18 +134,22 @@ def tell(kind: str, tokens: int) -> dict[str, Any]:
         refused: dict[str, str] = {}
         failed: dict[str, str] = {}
         made = 0
+        try:
+            job = Explaining(model, trace, at, None, "input_x_gradient", None, TABLES.names())
+            why = job.attribution()
+            made, out["f"] = 1, why.logprob_a
+            for name in TABLES.names():
+                table = job.table(why, name)
+                if table.refused:
+                    refused[name] = table.note
+        except TokenScopeError as error:
+            refused["explanation"] = str(error)
+        except Exception as error:  # noqa: BLE001 (told as a failure)
+            failed["explanation"] = f"{type(error).__name__}: {str(error)[:160]}"
         # integrated gradients run the same forward some hundred times: no other path to check
-        for method in [m for m in METHODS.names() if m != "integrated_gradients"]:
-            also = TABLES.names() if method == "input_x_gradient" else ()
+        for method in ("occlusion", "attention_knockout", "attention_mean") if made else ():
             try:
-                job = Explaining(model, trace, at, None, method, None, also)
-                why = job.attribution()
-                made += 1
-                out["f"] = why.logprob_a
-                for name in also:
-                    table = job.table(why, name)
-                    if table.refused:
-                        refused[name] = table.note
+                METHODS.get(method).run(job.asked, QUIET)
             except TokenScopeError as error:
                 refused[method] = str(error)
             except Exception as error:  # noqa: BLE001 (told as a failure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import captum.attr
 import numpy as np
@@ -16,7 +17,7 @@ from tokenscope.backends.hf.internals import HeadPatch, Internals, MlpPatch
 from tokenscope.control import Cancelled, Control
 from tokenscope.errors import InputError
 from tokenscope.explain.agreement import kendall, spearman
-from tokenscope.explain.faithfulness import curves
+from tokenscope.explain.faithfulness import FRACTIONS, curves
 from tokenscope.explain.gradients import input_x_gradient, integrated_gradients
 from tokenscope.explain.perturb import ablate, attention_knockout, cut_edges, occlude, occlusion
 from tokenscope.explain.target import Asked, Target, ask
@@ -127,15 +128,47 @@ def test_rank_agreement_equals_pandas_and_its_formula() -> None:
     assert np.isnan(spearman(np.ones(4), a[:4])) and np.isnan(kendall(np.ones(4), a[:4]))
 
 
-def test_faithful_values_beat_random_ones(llama: Internals) -> None:
-    asked = ask(llama, IDS, Target(13, 3, 8))
-    made = curves(asked, occlusion(asked).values, points=14, orders=8)
+@pytest.mark.parametrize("how", ["embedding", "mask"])
+def test_faithful_values_beat_random_ones(llama: Internals, how: Any) -> None:
+    asked = ask(llama, IDS, Target(13, 3, 8), start=1)
+    values = occlusion(asked).values
+    made = curves(asked, values, how, {"recency": np.arange(13, dtype=np.float32)}, orders=8)
     assert made.fractions[0] == 0 and made.fractions[-1] == 1
     assert made.deletion[0] == pytest.approx(asked.value(), abs=1e-5)
     assert made.insertion[-1] == pytest.approx(asked.value(), abs=1e-5)
     assert made.deletion[-1] == pytest.approx(float(made.insertion[0]), abs=1e-5)
-    assert made.random_deletion.shape == (8, 14)
-    assert made.deletion_area < made.random_deletion_area
+    assert made.random_deletion.shape == made.random_insertion.shape == (8, len(FRACTIONS))
+    if how == "embedding":  # the start token stays
+        assert made.deletion[-1] == pytest.approx(asked.prior(), abs=1e-5)
+        assert made.deletion_area < made.random_deletion_area
+    # by hand: the two best tokens away, through transformers' own eager attention
+    order = 1 + np.argsort(-values[1:], kind="stable")
+    count = round(FRACTIONS[1] * 12)
+    embeds, mask = asked.embeds().clone(), torch.ones(1, 13, dtype=torch.long)
+    if how == "embedding":
+        embeds[0, order[:count]] = llama.mean_embedding()
+    else:
+        mask[0, order[:count]] = 0
+    llama.model.set_attn_implementation("eager")
+    positions = torch.arange(13)[None]
+    with torch.no_grad():
+        out = llama.model(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
+        )
+    wanted = float(asked.target.of(out.logits[:, -1])[0])
+    assert made.deletion[1] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_verdict_is_a_rank_among_random_orders(llama: Internals) -> None:
+    """A random attribution is one order more: it convinces at most as often as its rank may."""
+    asked = ask(llama, IDS, Target(13, 3, 8))
+    random = np.random.default_rng(3)
+    drawn = [curves(asked, random.normal(size=13).astype(np.float32)) for _ in range(40)]
+    assert sum(c.matters for c in drawn) <= 4
+    assert np.mean([c.beats_random for c in drawn]) > 0.1  # the old verdict: 1 in 3
+    for c in drawn[:3]:
+        worse = [np.trapezoid(d, c.fractions) > c.deletion_area for d in c.random_deletion]
+        assert c.deletion_quantile == np.mean(worse) and len(worse) == 20
 
 
 def test_cancel_stops_between_pieces(llama: Internals) -> None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import tokenscope as ts
 from tokenscope.backends.scripted import ScriptedBackend
+from tokenscope.cli.explain import explain as cli_explain
 from tokenscope.errors import AbilityError, InputError, UnknownName
+from tokenscope.explain import perturb, reasons
 from tokenscope.explain.definitions import DEFINITIONS
 from tokenscope.explain.methods import METHODS
+from tokenscope.explain.perturb import occlude
 from tokenscope.explain.places import Span, byte_sums, names_of, phrase, spans_of, tokens_in
-from tokenscope.explain.sentence import Reason, best, sentence
+from tokenscope.explain.sentence import Evidence, Reason, beside, best, sentence
 from tokenscope.explain.tables import TABLES
 from tokenscope.runs import heads
-from tokenscope.runs.explain import Cancelled, Control, ablation, explain
+from tokenscope.runs.explain import Cancelled, Control, ablation, asked_of, explain
+from tokenscope.server.explain_wire import ExplainRequest
 from tokenscope.trace import Trace, trace_of
 
 CODE = """import os
@@ -152,19 +159,100 @@ def reason(text: str, start: int, end: int, drop: float) -> Reason:
 
 def test_sentences() -> None:
     spans = [reason("os.system", 10, 19, 1.24), reason("os", 10, 12, 0.2)]
-    say = lambda *a: sentence("shell=True", *a)
+    seen = Evidence(0.0, 40, 2, 1, 30, 0.1)
+    say = lambda *a, e=seen: sentence("shell=True", *a, e)
     assert say("shell=False", 2.0, spans, True) == (
         "chose `shell=True` over `shell=False` mainly because of `os.system` on line 3: "
-        "62 % of the gap"
+        "62 % of what the text adds"
     )
     assert "without it `shell=False` would win" in say("shell=False", 1.0, spans, True)
-    assert "for no single reason" in say("shell=False", 20.0, spans, True)
+    none = say("shell=False", 20.0, spans, True)
+    assert "for no single reason: of 40 spans tried" in none  # said only of what was measured
     assert say("shell=False", -1.0, spans, True).startswith("the model prefers `shell=False`")
     assert say("shell=False", 2.0, spans, False).startswith("would choose")
-    assert say(None, float(np.log(0.41)), [reason("os", 0, 2, 2.6)], True) == (
+    assert say(None, float(np.log(0.41)), [reason("os", 0, 2, 2.6)], True,
+               e=Evidence(float(np.log(0.01)), 40)) == (
         "gave `shell=True` 41 % mainly because of `os` on line 3: 3 % without it"
-    )
-    assert "nothing tried" in say("shell=False", 2.0, [reason("x", 0, 1, -1.0)], True)
+    )  # fmt: skip
+    nothing = say("shell=False", 2.0, [reason("x", 0, 1, -1.0)], True)
+    assert "none of 40 spans tried" in nothing
+
+
+def test_what_the_model_says_without_the_text_is_no_reason() -> None:
+    spans = [reason("os.system", 10, 19, 0.4)]
+    say = lambda b, f, prior: sentence("a", b, f, spans, True, Evidence(prior, 40))
+    assert "mostly by habit: with none of this text the gap is 1.8 nats" in say("b", 2.0, 1.8)
+    assert "50 % of what the text adds" in say("b", 2.0, 1.2)  # 0.4 of 0.8, not 0.4 of 2.0
+    spans = [reason("os.system", 10, 19, 0.1)]
+    alone = say(None, float(np.log(0.95)), float(np.log(0.9)))
+    assert alone == "gave `a` 95 % mostly by habit: 90 % with none of this text"
+
+
+def test_beside_the_sentence_stand_rank_and_recency() -> None:
+    text = beside(Evidence(-1.19, 40, 1, 3, 41, 0.5), 5.83)
+    assert "Rank 3 of 42 spans of 1 token" in text and "last 1 token costs 0.50" in text
+    assert "recency alone may explain it" in beside(Evidence(0.0, 40, 1, 1, 41, None), 5.0)
+    assert beside(Evidence(0.5, 3), 1.0) == "With none of the text f is 0.50 nats, with it 1.00."
+
+
+PRIME = """def is_prime(n):
+    if n < 2:
+        return False
+    for i in range(2, n):
+        if n % i == 0:
+            return"""
+
+
+def test_the_largest_cause_is_found(model: ts.Model, monkeypatch: Any) -> None:
+    """Whatever method is shown, the span named costs most of all that occlusion can find."""
+    monkeypatch.setattr(reasons, "WINDOWS", 1000)
+    trace = model.score(PRIME + " False")
+    at = max(i for i in range(len(trace)) if trace.tokens[i].text == " False")
+    why = model.explain(trace, at, contrast=" True", method="attention_mean")
+    asked = asked_of(model, trace, at, " True", None)
+    spans = spans_of(trace, int(trace.tokens.offsets[at]))
+    inside = [tokens_in(trace.tokens, s.start, s.end) for s in spans]
+    drops = occlude(asked, inside)  # every span, one by one
+    assert why.reasons[0].drop == pytest.approx(float(drops.max()), abs=1e-4)
+    assert why.evidence is not None and why.evidence.rank is not None
+    named = best(list(why.reasons))
+    assert named is not None
+    size = why.evidence.size
+    tokens = tokens_in(trace.tokens, named.span.start, named.span.end)
+    groups = [np.arange(a, a + size) for a in range(asked.start, at - size + 1)]
+    free = [g for g in groups if not set(g.tolist()) & set(tokens.tolist())]
+    worse = int((occlude(asked, free) > named.drop).sum())
+    assert (why.evidence.rank, why.evidence.of) == (1 + worse, len(free))
+    embeds = asked.embeds().clone()
+    embeds[:, asked.start :] = asked.internals.mean_embedding()
+    assert why.evidence.prior == pytest.approx(float(asked.values(embeds)[0]), abs=1e-5)
+
+
+def test_the_default_is_occlusion_on_every_face(model: ts.Model, trace: Trace) -> None:
+    assert model.explain(trace, 12).method == "occlusion"
+    assert ExplainRequest(at=1).method == "occlusion"
+    assert inspect.signature(cli_explain).parameters["method"].default == "occlusion"
+    page = Path(__file__).parents[2] / "web" / "src" / "views" / "why" / "job.svelte.ts"
+    assert "method = $state('occlusion')" in page.read_text()
+
+
+def test_a_long_text_goes_by_lines_first(model: ts.Model, monkeypatch: Any) -> None:
+    trace = model.score(PRIME + " False")
+    at = len(trace) - 1
+    monkeypatch.setattr(perturb, "WHOLE", 16)
+    asked = asked_of(model, trace, at, None, None)
+    made = perturb.occlusion(asked)
+    whole = [np.arange(a, b) for a, b in asked.lines]
+    assert [t for line in asked.lines for t in range(*line)] == list(range(asked.start, at))
+    exact = occlude(asked, [np.asarray([i]) for i in range(at)])
+    last = whole[-1]
+    assert made.values[last] == pytest.approx(exact[last], abs=1e-5)
+    lost = occlude(asked, whole)
+    closed = [i for i, g in enumerate(whole) if not np.allclose(made.values[g], exact[g])]
+    assert closed and len(closed) < len(whole)
+    for i in closed:
+        assert made.values[whole[i]].sum() == pytest.approx(float(lost[i]), abs=1e-4)
+    assert "lines were taken out" in made.note
 
 
 def test_a_part_that_explains_the_whole_is_named() -> None:

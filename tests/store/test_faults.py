@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.crash import kills
-from bench.storage import KINDS, Fault, Told, all_faults, faulted, full_disk, lost, part, story
+from bench.storage import KINDS, Fault, Told, all_faults, full_disk, injected, lost, part, story
 from tokenscope import disk
 from tokenscope.errors import (
     StoreDamaged,
@@ -66,9 +66,14 @@ def test_a_short_write_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_torn_record_is_cut_back(tmp_path: Path) -> None:
     """The write takes half of the record, then the disk is full: the file ends where it did."""
-    told = faulted(tmp_path / "d", Fault(12, KINDS[0], short=True))
-    assert told.anonymous == []
-    assert told.errors == {"store_full": 1}
+    log = journal.Journal(tmp_path / "j", Origin(), "", 0)
+    log.append(part(0, "a"))
+    size = (tmp_path / "j").stat().st_size
+    with injected(Fault(0, KINDS[0], short=True)), pytest.raises(StoreFull):
+        log.append(part(1, "b"))
+    assert (tmp_path / "j").stat().st_size == size
+    log.close()
+    assert journal.read(tmp_path / "j").after(None).text == "a"
 
 
 def test_after_a_failed_sync_the_journal_is_not_believed(

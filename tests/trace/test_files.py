@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 from pathlib import Path
@@ -143,3 +144,31 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero"), tmp_path / "a\0b"):
         with pytest.raises(InputError):
             ts.read(path)
+
+
+def test_wrong_shapes_and_types_are_refused(tmp_path: Path) -> None:
+    """Each of these would be read by a reader that trusts the arrays."""
+    made, path = sample("top"), tmp_path / "t"
+    whole = arrays(made)
+    for name, wrong in (
+        ("attention.keys", whole["attention.keys"].astype(np.int32)),
+        ("attention.keys", whole["attention.keys"][:-1]),
+        ("attention.sink", whole["attention.sink"].astype(np.float32)),
+        ("attention.weights", whole["attention.weights"][:, :1]),
+        ("column.entropy", whole["column.entropy"].astype(np.int32)),
+        ("alternatives.logprobs", whole["alternatives.logprobs"].astype(np.float16)),
+        ("ids", whole["ids"].astype(np.int64)),
+    ):
+        path.write_bytes(zipped(header(made), {**whole, name: wrong}))
+        with pytest.raises(InputError, match=name):
+            ts.read(path)
+
+
+def test_arrays_may_not_lie_over_one_another(tmp_path: Path) -> None:
+    data = sample("top").to_bytes()
+    size = int.from_bytes(data[:8], "little")
+    about = json.loads(data[8 : 8 + size])
+    about["attention.rest"]["data_offsets"] = about["attention.sink"]["data_offsets"]
+    text = json.dumps(about).encode()
+    with pytest.raises(InputError, match="follow"):
+        Trace.from_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])

@@ -46,10 +46,10 @@ def explain(
     method: Annotated[
         str,
         typer.Option(
-            "--method", help="input_x_gradient, integrated_gradients, occlusion, "
+            "--method", help="occlusion, input_x_gradient, integrated_gradients, "
             "attention_knockout or attention_mean.",
         ),
-    ] = "input_x_gradient",
+    ] = "occlusion",
     also: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,6 +114,7 @@ def many(engine: Model, path: Path, method: str, as_json: bool) -> int:
 def show(made: Explanation) -> None:
     """The sentence, the heaviest tokens, the tables; everything as plain text."""
     print(visible(made.sentence))
+    print(visible(made.beside))
     if made.note:
         print(visible(made.note))
     frame = made.to_pandas()

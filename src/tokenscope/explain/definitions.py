@@ -90,10 +90,30 @@ define(
     "agreement with knockout.",
 )  # fmt: skip
 define(
-    "share", "attribution", "Share of the gap", "%",
-    "100 * [f(x) - f(x without the region)] / f(x), f = z_A - z_B > 0",
+    "prior", "attribution", "f without the text", "nats",
+    "f with every token but the start token replaced by the mean embedding",
+    "own measure, after the empty input of Sundararajan 2017, arXiv 1703.01365",
+    "What the model says to a text of neutral tokens, a text that it never saw; another neutral "
+    "token gives another number.",
+)  # fmt: skip
+define(
+    "share", "attribution", "Share of what the text adds", "%",
+    "100 * [f(x) - f(x without the region)] / [f(x) - f without the text], f = z_A - z_B > 0",
     "Occlusion (Li 2016, arXiv 1612.08220)",
     "Shares of several regions need not add up to 100 %.",
+)  # fmt: skip
+define(
+    "span_rank", "attribution", "Rank among spans of its length", "rank",
+    "1 + how many spans of as many tokens, that do not touch this one, cost more when they are "
+    "taken out (of at most 40, evenly drawn)",
+    "own measure: a control for the length of the span",
+    "A high rank says that the span costs most, not that it costs much.",
+)  # fmt: skip
+define(
+    "recency", "attribution", "Recency control", "nats",
+    "f(x) - f(x without the last tokens, as many as the span has)",
+    "own measure: later tokens matter more whatever they say (Khandelwal 2018, arXiv 1805.04623)",
+    "None where the span itself stands at the end.",
 )  # fmt: skip
 define(
     "rank_agreement", "attribution", "Rank agreement", "-1..1",
@@ -115,8 +135,9 @@ define(
     "direct_logit", "lens", "Direct logit attribution", "nats",
     "c / sigma * gamma . (W_U[A] - W_U[B]), sigma frozen at its value in this run; LayerNorm "
     "centres c first; without B: W_U[A] minus the mean row", "Elhage 2021",
-    "Direct effects only: what a part does through later layers counts for those. With a final "
-    "softcap it explains the logits before the cap.",
+    "Without B the total is z_A minus the mean logit: no logprob, and nats of nothing that the "
+    "model puts out. Direct effects only: what a part does through later layers counts for "
+    "those. With a final softcap it explains the logits before the cap.",
 )  # fmt: skip
 # --- ablation ---------------------------------------------------------------------------------
 define(
@@ -140,6 +161,13 @@ define(
     "insertion", "faithfulness", "Insertion curve", "nats",
     "f with all tokens replaced but the top k, k = 0..n; area under it: higher is more faithful",
     "Petsiuk 2018, arXiv 1806.07421; DeYoung 2020, arXiv 1911.03429", "As for deletion.",
+)  # fmt: skip
+define(
+    "faithfulness_quantile", "faithfulness", "Share of random orders beaten", "%",
+    "share of 20 random orders whose area is worse; 'points at what matters' asks for 95 % on "
+    "both curves",
+    "permutation test (Fisher 1935); Hooker 2019, arXiv 1806.10758 (random as the baseline)",
+    "Says that the order is better than chance, not how much of f it explains.",
 )  # fmt: skip
 # --- attention heads --------------------------------------------------------------------------
 define(
@@ -182,7 +210,8 @@ define(
     "Olsson measures on repeated random tokens; here it is measured on this text.",
 )  # fmt: skip
 define(
-    "norm_weighted", "heads", "Norm-weighted attention", "norm", "|a_ij f(x_j)| with f(x) = x W_V W_O of the head",  # noqa: E501
+    "norm_weighted", "heads", "Norm-weighted attention", "norm",
+    "|a_ij f(x_j)| with f(x) = (x W_V + b_V) W_O of the head, b_V where the family has one",
     "Kobayashi 2020, arXiv 2004.10102", "A norm behind the attention (Gemma 2) is left out.",
 )  # fmt: skip
 define(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from tokenscope.errors import UnknownName
 from tokenscope.explain.definitions import DEFINITIONS
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.places import byte_sums, line_at, line_starts
-from tokenscope.explain.sentence import Reason
+from tokenscope.explain.sentence import Evidence, Reason, beside
 from tokenscope.explain.target import Target
 from tokenscope.trace.record import Trace
 
@@ -46,7 +46,8 @@ class Explanation:
 
     ``values`` float32 (at,) nats per token before it. ``value`` is f(x): ln p(A), or z_A - z_B.
     ``gap`` is the completeness gap, sum(values) - [f(e) - f(e')]; None where the method claims no
-    completeness. ``converged`` False: the values must not be used, ``note`` says why.
+    completeness. ``evidence`` stands beside the sentence. ``converged`` False: the values must
+    not be used, ``note`` says why.
     """
 
     trace: Trace
@@ -63,7 +64,13 @@ class Explanation:
     reasons: tuple[Reason, ...] = ()
     logprob_a: float = float("nan")
     logprob_b: float | None = None
+    evidence: Evidence | None = None
     tables: Mapping[str, Table] = field(default_factory=dict)
+
+    @property
+    def beside(self) -> str:
+        """The evidence beside the sentence, in words: f without the text, rank, recency."""
+        return beside(self.evidence, self.value) if self.evidence is not None else ""
 
     def table(self, name: str) -> pd.DataFrame:
         """One of ``tables`` as a frame. Raises UnknownName, which lists those that were made."""
@@ -102,7 +109,7 @@ class Explanation:
             {"index": i, "text": t.text, "start": t.start, "end": t.end, "value": _number(v)}
             for i, (t, v) in enumerate(zip(self.trace.tokens, self.values, strict=False))
         ]
-        used = {self.method, self.target.kind, "share"}
+        used = {self.method, self.target.kind, "share", "prior", "span_rank", "recency"}
         used |= {d for t in self.tables.values() for d in t.definitions}
         return {
             "sentence": self.sentence, "at": self.target.at, "token": self.token,
@@ -110,6 +117,8 @@ class Explanation:
             "method": self.method, "value": _number(self.value), "gap": _number(self.gap),
             "converged": self.converged, "note": self.note,
             "logprob": _number(self.logprob_a), "logprob_contrast": _number(self.logprob_b),
+            "evidence": None if self.evidence is None else _plain(asdict(self.evidence)),
+            "beside": self.beside,
             "tokens": rows,
             "reasons": [
                 {

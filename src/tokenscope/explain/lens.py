@@ -122,6 +122,8 @@ def direct_logits(asked: Asked, seen: Captured | None = None) -> Components:
     anatomy, target = asked.internals.anatomy, asked.target
     weight: Tensor = anatomy.head.weight  # type: ignore[assignment]
     bias = getattr(anatomy.head, "bias", None)
+    if weight.ndim != 2 or weight.shape[0] < len(seen.logits):
+        raise AbilityError("the output head of this family is no single matrix")
     with torch.no_grad():
         if target.b is not None:
             direction = weight[target.a].double() - weight[target.b].double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,17 @@ def line_starts(data: bytes) -> NDArray[np.int64]:
     """Byte offsets at which lines begin."""
     ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == 10)
     return np.concatenate([[0], ends + 1]).astype(np.int64)
+
+
+def token_lines(tokens: Tokens, first: int, end: int) -> tuple[tuple[int, int], ...]:
+    """Pairs (first token, one past the last) of every line among the tokens ``first..end``.
+
+    A token belongs to the line in which it begins.
+    """
+    starts = line_starts(tokens.data)
+    line = np.searchsorted(starts, tokens.offsets[first:end], side="right")
+    cuts = [first, *(first + 1 + np.flatnonzero(np.diff(line))).tolist(), end]
+    return tuple((a, b) for a, b in pairwise(cuts) if b > a)
 
 
 def line_at(starts: NDArray[np.int64], byte: int) -> int:

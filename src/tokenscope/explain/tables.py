@@ -12,7 +12,7 @@ from tokenscope.control import Control
 from tokenscope.errors import AbilityError
 from tokenscope.explain.agreement import kendall, spearman
 from tokenscope.explain.explanation import Row, Table, region_sums
-from tokenscope.explain.faithfulness import curves
+from tokenscope.explain.faithfulness import Curves, How, curves
 from tokenscope.explain.gradients import F32
 from tokenscope.explain.lens import direct_logits, logit_lens
 from tokenscope.explain.methods import mean_attention
@@ -24,6 +24,7 @@ from tokenscope.trace.record import Trace
 from tokenscope.trace.regions import LEVEL_BITS
 
 MOST_REGIONS = 60
+HOWS: tuple[How, ...] = ("embedding", "mask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,25 +146,57 @@ def edges(a: Asking) -> Table:
 
 @TABLES.register("faithfulness")
 def faithfulness(a: Asking) -> Table:
-    """Deletion and insertion of the attribution's best tokens, beside random orders."""
-    made = curves(a.asked, a.values, control=a.control)
-    low_d, high_d = made.random_deletion.min(0), made.random_deletion.max(0)
-    low_i, high_i = made.random_insertion.min(0), made.random_insertion.max(0)
-    rows = tuple(
-        {
-            "fraction": float(x), "deletion": float(made.deletion[i]),
-            "insertion": float(made.insertion[i]),
-            "random_deletion": float(made.random_deletion[:, i].mean()),
-            "random_deletion_low": float(low_d[i]), "random_deletion_high": float(high_d[i]),
-            "random_insertion": float(made.random_insertion[:, i].mean()),
-            "random_insertion_low": float(low_i[i]), "random_insertion_high": float(high_i[i]),
-        }
-        for i, x in enumerate(made.fractions)
-    )  # fmt: skip
-    verdict = "points at what matters" if made.beats_random else "does no better than chance"
-    note = (
-        f"By both curves the attribution {verdict}: deletion area {made.deletion_area:.2f} "
-        f"(random {made.random_deletion_area:.2f}, lower is better), insertion area "
-        f"{made.insertion_area:.2f} (random {made.random_insertion_area:.2f}, higher is better)."
+    """Deletion and insertion of the attribution's best tokens, beside random orders, recency and
+    attention, with tokens replaced and with tokens hidden from attention."""
+    others = {"recency": np.arange(a.asked.n, dtype=np.float32)}
+    if a.asked.internals.anatomy.attention_layers:
+        others["attention"] = mean_attention(a.asked, a.control).values
+    rows: list[Row] = []
+    notes = []
+    for how in HOWS:
+        if how == "mask" and not a.asked.internals.anatomy.attention_layers:
+            continue
+        made = curves(a.asked, a.values, how, others, control=a.control)
+        rows += _curve_rows(made)
+        notes.append(_verdict(made))
+    definitions = ("deletion", "insertion", "faithfulness_quantile")
+    return Table("faithfulness", tuple(rows), definitions, " ".join(notes))
+
+
+def _curve_rows(made: Curves) -> list[Row]:
+    rows: list[Row] = []
+    for i, x in enumerate(made.fractions):
+        row: dict[str, object] = {
+            "perturbation": made.how, "fraction": float(x),
+            "deletion": float(made.deletion[i]), "insertion": float(made.insertion[i]),
+        }  # fmt: skip
+        by_chance = {"deletion": made.random_deletion, "insertion": made.random_insertion}
+        for name, drawn in by_chance.items():
+            row[f"random_{name}"] = float(drawn[:, i].mean())
+            row[f"random_{name}_low"] = float(drawn[:, i].min())
+            row[f"random_{name}_high"] = float(drawn[:, i].max())
+        for name, (deletion, insertion) in made.others.items():
+            row[f"{name}_deletion"] = float(deletion[i])
+            row[f"{name}_insertion"] = float(insertion[i])
+        rows.append(row)
+    return rows
+
+
+def _verdict(made: Curves) -> str:
+    what = {"embedding": "Tokens replaced", "mask": "Tokens hidden from attention"}[made.how]
+    low = min(made.deletion_quantile, made.insertion_quantile)
+    if made.matters:
+        word = "the attribution points at what matters"
+    elif low >= 0.5:
+        word = "the attribution does better than most random orders, but chance is not ruled out"
+    else:
+        word = "the attribution does no better than chance"
+    out = (
+        f"{what}: {word}. It beats {made.deletion_quantile:.0%} of {len(made.random_deletion)} "
+        f"random orders at deletion (area {made.deletion_area:.2f}, random "
+        f"{made.random_deletion_area:.2f}, lower is better) and {made.insertion_quantile:.0%} at "
+        f"insertion (area {made.insertion_area:.2f}, random {made.random_insertion_area:.2f}, "
+        "higher is better)"
     )
-    return Table("faithfulness", rows, ("deletion", "insertion"), note)
+    lost = [n for n in made.others if not made.beats(n)]
+    return f"{out}; not on both curves better than: {', '.join(lost)}." if lost else f"{out}."

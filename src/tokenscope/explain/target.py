@@ -50,12 +50,16 @@ CACHE_ERROR = {torch.float16: 2e-2, torch.bfloat16: 5e-2}
 class Asked:
     """A target with the text it stands on: ``embeds`` (1, at, d) and ``value`` f(x) in nats.
 
-    What every table needs is run once and kept: the logits of the text itself, and its cache.
+    ``start``: how many start tokens the text begins with (no context leaves them alone);
+    ``lines``: pairs of token indices, first and one past the last. What every table needs is run
+    once and kept: the logits of the text itself, its cache, what taking out a group did.
     """
 
     internals: Internals
     ids: tuple[int, ...]
     target: Target
+    start: int = 0
+    lines: tuple[tuple[int, int], ...] = ()
     _kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -84,6 +88,25 @@ class Asked:
         """f(x) of the text itself."""
         return float(self.target.of(self.logits()[None])[0])
 
+    def prior(self) -> float:
+        """f without context: every token but the start token replaced by the mean embedding."""
+        if "prior" not in self._kept:
+            rows = self.embeds().clone()
+            rows[:, self.start :] = self.internals.mean_embedding()
+            self._kept["prior"] = float(self.values(rows)[0])
+        kept: float = self._kept["prior"]
+        return kept
+
+    def drops(self) -> dict[tuple[int, ...], float]:
+        """What taking out a group of tokens did, as far as it was tried (see ``occlude``)."""
+        kept: dict[tuple[int, ...], float] = self._kept.setdefault("drops", {})
+        return kept
+
+    def treated(self, how: str) -> dict[bytes, float]:
+        """f by the mask of what was taken away in the manner ``how`` (see ``faithfulness``)."""
+        kept: dict[bytes, float] = self._kept.setdefault(f"treated {how}", {})
+        return kept
+
     def prefix(self) -> Any:
         """A cache of the text, or None where a run resumed from it is not the run itself."""
         if "prefix" not in self._kept:
@@ -101,10 +124,14 @@ class Asked:
         return cache if float((resumed - whole).abs().max()) <= limit else None
 
 
-def ask(internals: Internals, ids: list[int], target: Target) -> Asked:
+def ask(
+    internals: Internals, ids: list[int], target: Target, start: int = 0,
+    lines: tuple[tuple[int, int], ...] = (),
+) -> Asked:  # fmt: skip
     """Check a target against the whole sequence ``ids``. Raises InputError."""
     target.check(len(ids), int(internals.embedding_weight.shape[0]))
-    return Asked(internals, tuple(int(i) for i in ids[: target.at]), target)
+    before = tuple(int(i) for i in ids[: target.at])
+    return Asked(internals, before, target, min(start, len(before)), lines)
 
 
 # rows of a batch are chosen so that about this many token positions run at once

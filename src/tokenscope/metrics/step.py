@@ -199,8 +199,8 @@ def margin(d: Distribution) -> torch.Tensor:
     return top[:, 0] - top[:, 1] if top.shape[1] > 1 else top[:, 0]
 
 
-@metric(ColumnSpec("p_ratio", "p / p(top)", "", "p(x_t) / p(1)", "mikupad, 2023",
+@metric(ColumnSpec("p_ratio", "p / p(top)", "", "p(x_t) / p(1)", "Gehrmann 2019 (GLTR)",
                    lo=0.0, hi=1.0, better="high"))  # fmt: skip
 def p_ratio(d: Distribution) -> torch.Tensor:
-    """p of the token over p of the most likely one."""
+    """p of the token over p of the most likely one ("Frac(p)", Gehrmann 2019, GLTR)."""
     return (d.target_logit[:, 0] - d.top[0][:, 0]).exp()

@@ -18,9 +18,10 @@ from tokenscope.errors import InputError, TokenScopeError
 from tokenscope.explain.explanation import Explanation, Table
 from tokenscope.explain.guard import check
 from tokenscope.explain.methods import METHODS
-from tokenscope.explain.perturb import ablate, occlude
-from tokenscope.explain.places import Span, byte_sums, phrase, spans_of, tokens_in
-from tokenscope.explain.sentence import Reason, sentence
+from tokenscope.explain.perturb import ablate
+from tokenscope.explain.places import phrase, token_lines
+from tokenscope.explain.reasons import find_reasons
+from tokenscope.explain.sentence import sentence
 from tokenscope.explain.tables import TABLES, Asking
 from tokenscope.explain.target import Asked, Target, ask
 from tokenscope.runs.kept_lens import usable_lens
@@ -30,8 +31,8 @@ __all__ = [
     "Cancelled", "Control", "Explaining", "Explanation", "ablation", "explain", "internals_of",
 ]  # fmt: skip
 
-# how many spans are taken out, one by one, to find the one that the sentence names
-CANDIDATES = 8
+# what proposes and what is shown unless asked otherwise: the most faithful one (docs/why.md)
+DEFAULT_METHOD = "occlusion"
 
 _OPENED: WeakKeyDictionary[Engine, Internals] = WeakKeyDictionary()
 
@@ -51,7 +52,7 @@ def internals_of(engine: Engine) -> Internals:
 
 def explain(
     engine: Engine, trace: Trace, at: int, *, contrast: str | int | None = None,
-    method: str = "input_x_gradient", token: str | int | None = None, also: Sequence[str] = (),
+    method: str = DEFAULT_METHOD, token: str | int | None = None, also: Sequence[str] = (),
     control: Control = QUIET,
 ) -> Explanation:  # fmt: skip
     """Why token ``at`` given the tokens before it, perhaps rather than ``contrast``.
@@ -70,7 +71,7 @@ class Explaining:
 
     def __init__(
         self, engine: Engine, trace: Trace, at: int, contrast: str | int | None = None,
-        method: str = "input_x_gradient", token: str | int | None = None,
+        method: str = DEFAULT_METHOD, token: str | int | None = None,
         also: Sequence[str] = (), control: Control = QUIET,
     ) -> None:  # fmt: skip
         self.method = METHODS.get(method)
@@ -85,7 +86,7 @@ class Explaining:
         check(asked, self.trace, self.engine.info.dtype, self.engine.info.errors)
         made = self.method.run(asked, self.control)
         a, b = self.show(target.a), None if target.b is None else self.show(target.b)
-        reasons = self._reasons(made.values)
+        reasons, seen = find_reasons(asked, self.trace, made.values, self.control)
         tokens = self.trace.tokens
         long_a = phrase(tokens, target.at, self.engine.vocabulary.piece(target.a)) if a else a
         long_b = phrase(tokens, target.at, self.engine.vocabulary.piece(target.b)) \
@@ -93,7 +94,7 @@ class Explaining:
         chosen = target.at < len(self.trace) and int(self.trace.ids[target.at]) == target.a
         words = sentence(
             self._named(target.a, long_a), None if target.b is None else
-            self._named(target.b, long_b or ""), made.value, reasons, chosen,
+            self._named(target.b, long_b or ""), made.value, reasons, chosen, seen,
         )  # fmt: skip
         if not made.converged:
             words = f"{made.note} By taking spans out instead: {words}"
@@ -101,7 +102,7 @@ class Explaining:
         return Explanation(
             self.trace, target, a, b, self.method.name, made.values.astype(np.float32),
             made.value, made.gap, made.converged, made.note, words, tuple(reasons),
-            float(logp[target.a]), None if target.b is None else float(logp[target.b]),
+            float(logp[target.a]), None if target.b is None else float(logp[target.b]), seen,
         )  # fmt: skip
 
     def table(self, made: Explanation, name: str) -> Table:
@@ -124,22 +125,6 @@ class Explaining:
 
     def _named(self, token: int, words: str) -> str:
         return self.engine.vocabulary.label(token) or words
-
-    def _reasons(self, values: np.ndarray[tuple[int], np.dtype[np.float32]]) -> list[Reason]:
-        """The spans with the largest attribution, each taken out in turn."""
-        tokens, at = self.trace.tokens, self.asked.target.at
-        sums = byte_sums(tokens, values)
-        spans = spans_of(self.trace, int(tokens.offsets[at]))
-        held = {s: float(sums[s.end] - sums[s.start]) for s in spans}
-        found: dict[tuple[int, ...], Span] = {}
-        for span in sorted(spans, key=lambda s: -held[s]):
-            inside = tuple(int(t) for t in tokens_in(tokens, span.start, span.end) if t < at)
-            if inside and len(found) < CANDIDATES:
-                found.setdefault(inside, span)
-        drops = occlude(self.asked, [np.asarray(g) for g in found], self.control)
-        pairs = zip(found.values(), drops, strict=True)
-        reasons = [Reason(s, held[s], float(d)) for s, d in pairs]
-        return sorted(reasons, key=lambda r: -r.drop)
 
 
 def ablation(
@@ -186,7 +171,9 @@ def asked_of(
         raise InputError("at", f"must lie in 1..{len(trace) - 1}: token 0 has nothing before it")
     a = int(trace.ids[at]) if token is None else _id(engine, trace, at, "token", token)
     b = None if contrast is None else _id(engine, trace, at, "contrast", contrast)
-    return ask(internals, trace.ids.tolist(), Target(at, a, b))
+    start = int(np.argmin([*trace.tokens.special[:at], False]))  # special tokens in front
+    lines = token_lines(trace.tokens, start, at)
+    return ask(internals, trace.ids.tolist(), Target(at, a, b), start, lines)
 
 
 def _id(engine: Engine, trace: Trace, at: int, field: str, given: str | int) -> int:

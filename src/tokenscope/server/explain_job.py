@@ -74,4 +74,6 @@ def attribution(made: Explanation) -> wire.AttributionEvent:
         logprob_contrast=made.logprob_b,
         values=[row["value"] for row in plain["tokens"]],
         reasons=[wire.ReasonInfo(**reason) for reason in plain["reasons"]],
+        evidence=None if made.evidence is None else wire.EvidenceInfo(**plain["evidence"]),
+        beside=made.beside,
     )  # fmt: skip

@@ -63,7 +63,7 @@ class ExplainRequest(Request):
     at: Index
     contrast: Index | None = None
     token: Index | None = None
-    method: Annotated[str, Field(max_length=40)] = "input_x_gradient"
+    method: Annotated[str, Field(max_length=40)] = "occlusion"
     tables: Names = Field(default_factory=list)
 
 
@@ -106,6 +106,17 @@ class ReasonInfo(Response):
     kind: str
     attribution: float
     drop: float
+
+
+class EvidenceInfo(Response):
+    """Beside the sentence: f without the text (nats), and how the named span compares."""
+
+    prior: float
+    tried: int
+    size: int | None
+    rank: int | None
+    of: int | None
+    recency: float | None
 
 
 class PatchRequest(Request):
@@ -185,6 +196,8 @@ class AttributionEvent(Response):
     logprob_contrast: float | None
     values: list[float | None]
     reasons: list[ReasonInfo]
+    evidence: EvidenceInfo | None
+    beside: str
 
 
 class TableEvent(Response):

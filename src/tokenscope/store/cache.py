@@ -7,6 +7,8 @@ from collections import OrderedDict
 
 from tokenscope.trace import Trace
 
+MOST = 128  # large attention keeps its file open, and a process may have 1,024
+
 
 class TraceCache:
     """The traces used last, under a byte budget."""
@@ -29,7 +31,9 @@ class TraceCache:
         with self._lock:
             self._held[node] = (trace, size(trace))
             self._held.move_to_end(node)
-            while len(self._held) > 1 and sum(n for _, n in self._held.values()) > self._budget:
+            while len(self._held) > 1 and (
+                len(self._held) > MOST or sum(n for _, n in self._held.values()) > self._budget
+            ):
                 self._held.popitem(last=False)
 
     def drop(self, node: str) -> None:

@@ -31,7 +31,7 @@ class Recording:
         self._journal = journal
         self._finish = finish
         self._origin, self._language = origin, language
-        self._folded = shared
+        self._folded = join(shared, (), origin=origin, language=language)
         self._parts: list[Part] = []
         self._guard = threading.Lock()
         self._since: float | None = None
@@ -67,10 +67,11 @@ class Recording:
     def trace(self) -> Trace:
         """What was appended so far; nothing is read back from the disk."""
         with self._guard:
-            self._folded = join(
-                self._folded, self._parts, origin=self._origin, language=self._language
-            )
-            self._parts = []
+            if self._parts:
+                self._folded = join(
+                    self._folded, self._parts, origin=self._origin, language=self._language
+                )
+                self._parts = []
             return self._folded
 
     def finish(self, trace: Trace | None, finish: str) -> NodeRow:

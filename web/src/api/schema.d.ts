@@ -865,12 +865,15 @@ export interface components {
         AttributionEvent: {
             /** At */
             at: number;
+            /** Beside */
+            beside: string;
             /** Contrast */
             contrast: string | null;
             /** Contrast Id */
             contrast_id: number | null;
             /** Converged */
             converged: boolean;
+            evidence: components["schemas"]["EvidenceInfo"] | null;
             /** Gap */
             gap: number | null;
             /** Logprob */
@@ -1026,6 +1029,24 @@ export interface components {
             message: string;
         };
         /**
+         * EvidenceInfo
+         * @description Beside the sentence: f without the text (nats), and how the named span compares.
+         */
+        EvidenceInfo: {
+            /** Of */
+            of: number | null;
+            /** Prior */
+            prior: number;
+            /** Rank */
+            rank: number | null;
+            /** Recency */
+            recency: number | null;
+            /** Size */
+            size: number | null;
+            /** Tried */
+            tried: number;
+        };
+        /**
          * ExplainInfo
          * @description What can be asked. ``statistics``: the order in which the heads route sends them.
          */
@@ -1071,7 +1092,7 @@ export interface components {
             contrast?: number | null;
             /**
              * Method
-             * @default input_x_gradient
+             * @default occlusion
              */
             method?: string;
             /** Tables */

@@ -136,18 +136,20 @@ class Internals:
     def logits(
         self, embeds: Tensor, patches: Sequence[tuple[int | None, Patch]] = (),
         probe: Probe | None = None, hooks: AbstractContextManager[Any] | None = None,
+        visible: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """(B, V) float32 at the last position, from embeddings (B, T, d); gradients flow.
 
         ``patches``: pairs of batch row (None: all) and patch. ``hooks`` hang for this run only
-        (see ``sites``). These are the model's real logits, after a final softcap.
+        (see ``sites``). ``visible`` bool (B, T): tokens that attention may read. These are the
+        model's real logits, after a final softcap.
         """
         with self.turn, hooks or nullcontext():
-            return self._logits(embeds, patches, probe)
+            return self._logits(embeds, patches, probe, visible)
 
     def _logits(
         self, embeds: Tensor, patches: Sequence[tuple[int | None, Patch]] = (),
-        probe: Probe | None = None,
+        probe: Probe | None = None, visible: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         edges = [(r, p) for r, p in patches if isinstance(p, Edge)]
         probe = probe or Probe()
@@ -156,10 +158,12 @@ class Internals:
         if length < 2 and any(not isinstance(p, Edge) and p.how == "mean" for _, p in patches):
             raise AbilityError("the mean over a text of one token is that token's own output")
         positions = torch.arange(length, device=embeds.device)[None].expand(batch, -1)
+        seen = {} if visible is None else {"attention_mask": visible.long()}
         with self._probing(probe), self._patched(patches):
             out = self.model(
-                inputs_embeds=embeds, position_ids=positions, use_cache=False, logits_to_keep=1
-            )
+                inputs_embeds=embeds, position_ids=positions, use_cache=False, logits_to_keep=1,
+                **seen,
+            )  # fmt: skip
         logits: Tensor = out.logits[:, -1].float()
         return logits
 
@@ -287,6 +291,8 @@ class Internals:
             hooks.callback(last.remove)
             self._logits(embeds)
         scale = self.anatomy.residual_scale
+        if store["in", 0].ndim != 1:
+            raise AbilityError("this family keeps several residual streams: no lens, no parts")
         seen.residual.append(store["in", 0])
         for part in layers:
             i = part.index

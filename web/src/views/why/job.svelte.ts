@@ -24,7 +24,7 @@ const STAGES: Record<string, string> = {
 
 class Why {
   info = $state.raw<ExplainInfo | null>(null)
-  method = $state('input_x_gradient')
+  method = $state('occlusion')
   /** Explain the token's own probability, not A rather than B. */
   alone = $state(false)
   made = $state.raw<Attribution | null>(null)
