@@ -57,6 +57,8 @@ class Runs {
   private arrivals = new Map<string, ((trace: Trace) => void)[]>()
   /** Branches that the server writes now, by what it said last. */
   private writing = new Set<string>()
+  /** Events of runs that began while a request was on its way. */
+  private early: StreamMessage[] = []
   private dirty = new Set<Trace>()
   private frame = 0
 
@@ -143,6 +145,9 @@ class Runs {
       else if (!(cause instanceof Unreachable)) notices.fail(cause)
     } finally {
       this.asking = false
+      const early = this.early
+      this.early = []
+      for (const message of early) this.take(message)
       void sessions.refresh().catch(() => undefined)
     }
   }
@@ -200,8 +205,13 @@ class Runs {
     })
   }
 
-  private take({ run, event }: StreamMessage): void {
+  private take(message: StreamMessage): void {
+    const { run, event } = message
     let line = this.lines.get(run)
+    if (!line && this.asking) {
+      this.early.push(message) // it may be the one asked for: the answer says so
+      return
+    }
     if (!line) {
       if (event.type !== 'start') return
       line = { trace: null, waiting: null, total: 0, began: null }
