@@ -94,6 +94,8 @@ def test_a_second_tab_watches_the_same_run(page: Page) -> None:
     other.locator(".surface .tk[role=option]").nth(3).click()
     other.locator("button[data-alternative]:not(:disabled)").first.click()
     expect(rows).to_have_count(before + 1)
+    stop(other).click()
+    expect(other.locator(ENDED)).to_be_visible()
 
 
 def test_a_run_goes_on_in_the_background(page: Page) -> None:

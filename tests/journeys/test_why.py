@@ -27,8 +27,8 @@ MAKE = """async prompt => {
   })
   const session = await (await ask('sessions', {title: 'why'})).json()
   const body = {prompt, settings: {max_new_tokens: 8}}
-  const text = await (await ask(`sessions/${session.id}/generate`, body)).text()
-  const node = /"node":\\{"id":"([^"]+)"/.exec(text)[1]
+  const {run, node} = await (await ask(`sessions/${session.id}/generate`, body)).json()
+  await (await fetch('api/events?run=' + run)).text()  // its end is the end of the run
   const trace = await (await fetch('api/nodes/' + node)).json()
   return {session: session.id, node, at: trace.n_prompt, length: trace.ids.length}
 }"""
