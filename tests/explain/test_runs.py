@@ -152,6 +152,18 @@ def test_cancel(model: ts.Model, trace: Trace) -> None:
         explain(model, trace, 20, control=Control(cancelled=lambda: True))
 
 
+def test_a_search_and_a_window_ask_whether_to_go_on(model: ts.Model, trace: Trace) -> None:
+    for work in (
+        lambda c: heads.find(model, trace, "previous", control=c),
+        lambda c: heads.find(model, trace, "edge", 9, [2], control=c),
+        lambda c: heads.window(model, trace, 0, "mean", weighting="norm", control=c),
+    ):
+        for asked in (1, 2):
+            answers = iter([False] * (asked - 1) + [True] * 99)
+            with pytest.raises(Cancelled):
+                work(Control(cancelled=answers.__next__))
+
+
 # --- sentence and places ----------------------------------------------------------------------
 def reason(text: str, start: int, end: int, drop: float) -> Reason:
     return Reason(Span(start, end, 3, "word", text), drop, drop)

@@ -61,7 +61,7 @@ def need_layer(internals: Internals, layer: int, head: HeadChoice) -> None:
 def window(
     internals: Internals, ids: Sequence[int], layer: int, head: HeadChoice,
     queries: tuple[int, int] | None = None, keys: tuple[int, int] | None = None,
-    weighting: Weighting = "weights", limit: int = LIMIT,
+    weighting: Weighting = "weights", limit: int = LIMIT, control: Control = QUIET,
 ) -> F32:  # fmt: skip
     """float32 (rows, columns) of one head (or the mean or maximum over heads), by one forward.
 
@@ -79,6 +79,7 @@ def window(
     norms: list[Tensor] = []
 
     def watch(_layer: int, first: int, weights: Tensor, values: Tensor) -> None:
+        control.step(first - q0, q1 - q0, "attention")
         block = weights[0, :, :, k0:k1]  # (H, rows, columns)
         if weighting == "norm":
             if not norms:
@@ -92,6 +93,7 @@ def window(
             block = block[int(head)]
         out[first - q0 : first - q0 + block.shape[0]] = block.float().cpu().numpy()
 
+    control.step(0, q1 - q0, "attention")
     # later layers play no part, but stopping a forward half-way is not worth its hooks
     internals.watch(ids, watch, (q0, q1), [layer])
     return out

@@ -186,8 +186,9 @@ def find_heads(seen: Survey, pattern: str, top: int = 10) -> list[Found]:
 
 
 def find_edge(
-    internals: Internals, ids: Sequence[int], query: int, keys: Sequence[int], top: int = 10
-) -> list[Found]:
+    internals: Internals, ids: Sequence[int], query: int, keys: Sequence[int], top: int = 10,
+    control: Control = QUIET,
+) -> list[Found]:  # fmt: skip
     """The heads whose query row ``query`` puts most mass on ``keys``. Raises InputError."""
     if not 0 <= query < len(ids):
         raise InputError("query", f"must lie in 0..{len(ids) - 1}")
@@ -198,6 +199,7 @@ def find_edge(
     mass = np.zeros((len(layers), internals.anatomy.heads), dtype=np.float32)
 
     def watch(layer: int, _first: int, weights: Tensor, _values: Tensor) -> None:
+        control.step(layers.index(layer), len(layers), "attention")
         row = weights[0, :, 0, wanted].sum(-1)
         mass[layers.index(layer), : len(row)] = row.cpu().numpy()
 

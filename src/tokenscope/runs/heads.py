@@ -56,7 +56,7 @@ def layers(engine: Engine) -> tuple[LayerLayout, ...]:
 def window(
     engine: Engine, trace: Trace, layer: int, head: HeadChoice,
     queries: tuple[int, int] | None = None, keys: tuple[int, int] | None = None,
-    weighting: Weighting = "weights", limit: int = LIMIT,
+    weighting: Weighting = "weights", limit: int = LIMIT, control: Control = QUIET,
 ) -> tuple[F32, Source]:  # fmt: skip
     """float32 (queries, keys) of one head, from a ``full`` record or by one bounded forward."""
     internals = internals_of(engine)
@@ -78,9 +78,10 @@ def window(
             out[q - q0, : len(part)] = part
         return out, "full"
     _same(engine, trace)
-    ids = trace.ids.tolist()
-    return attention.window(internals, ids, layer, head, (q0, q1), (k0, k1), weighting, limit), \
-        "recomputed"  # fmt: skip
+    made = attention.window(
+        internals, trace.ids.tolist(), layer, head, (q0, q1), (k0, k1), weighting, limit, control
+    )
+    return made, "recomputed"
 
 
 def rollout(engine: Engine, trace: Trace, control: Control = QUIET, limit: int = LIMIT) -> F32:
@@ -92,7 +93,7 @@ def rollout(engine: Engine, trace: Trace, control: Control = QUIET, limit: int =
 
 def find(
     engine: Engine, trace: Trace, pattern: str, query: int | None = None,
-    keys: Sequence[int] = (), top: int = 12,
+    keys: Sequence[int] = (), top: int = 12, control: Control = QUIET,
 ) -> list[Found]:  # fmt: skip
     """Heads that show a pattern; ``edge`` takes a query and keys.
 
@@ -103,12 +104,12 @@ def find(
     if pattern == "edge":
         if query is None:
             raise InputError("query", "is needed for the pattern edge")
-        return heads.find_edge(internals, trace.ids.tolist(), query, keys, top)
+        return heads.find_edge(internals, trace.ids.tolist(), query, keys, top, control)
     heads.PATTERNS.get(pattern)
     if pattern in SCORES:
-        scores = repeated(engine)
+        scores = repeated(engine, control=control)
         return heads.ranked(scores.mean(pattern), scores.layers, top)
-    seen = heads.survey(internals, trace.ids.tolist(), names_of(trace), size=1)
+    seen = heads.survey(internals, trace.ids.tolist(), names_of(trace), 1, control)
     return heads.find_heads(seen, pattern, top)
 
 

@@ -166,6 +166,7 @@ async def matrix_route(
                 return whole[slice(*queries), slice(*keys)], "recomputed"
             return heads.window(
             model, trace, layer, number_or_word("head", head), queries, keys, kind,
+            control=control,
         )  # fmt: skip
 
     values, source = await worked(request, house, work)
@@ -185,10 +186,10 @@ async def find_route(
     """Heads that show a pattern most; ``edge`` takes a query position and key positions."""
     wanted = [int(k) for k in keys.split(",") if k]
 
-    def work(_: Control) -> list[Found]:
+    def work(control: Control) -> list[Found]:
         trace = house.store.trace(node)
         with house.models.lease(house.models.maker(trace)) as model:
-            return heads.find(model, trace, pattern, query, wanted)
+            return heads.find(model, trace, pattern, query, wanted, control=control)
 
     found = await worked(request, house, work)
     return [wire.FoundHead(layer=f.layer, head=f.head, score=f.score) for f in found]

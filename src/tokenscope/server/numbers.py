@@ -53,11 +53,11 @@ def alternatives(node: str, house: TheHouse) -> Response:
 async def attention(node: str, t: int, request: Request, house: TheHouse) -> Response:
     """float32 (L, H, t): what the step that chose token ``t`` looked at."""
 
-    def work(_: Control) -> tuple[NDArray[np.float32], Source]:
+    def work(control: Control) -> tuple[NDArray[np.float32], Source]:
         trace = house.store.trace(node)
         check_index("t", t, len(trace))
         with house.models.lease(house.models.reader(trace)) as model:
-            return attention_rows(model, trace, t)
+            return attention_rows(model, trace, t, control)
 
     rows, source = await worked(request, house, work)
     shape = ",".join(str(n) for n in rows.shape)
