@@ -45,5 +45,5 @@ def test_every_event_is_described() -> None:
     }  # fmt: skip
     event = found["StreamMessage"]["properties"]["event"]
     assert set(event["discriminator"]["mapping"]) == {
-        "start", "step", "progress", "committed", "end", "error",
+        "start", "step", "progress", "committed", "waiting", "end", "error",
     }  # fmt: skip

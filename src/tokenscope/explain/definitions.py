@@ -228,6 +228,8 @@ define(
     "Abnar & Zuidema 2020, arXiv 2005.00928",
     "Ignores values and MLPs. Layers without attention pass through as the identity.",
 )  # fmt: skip
-
-# the rest of them; at the end, for that module needs ``define``
-from tokenscope.explain import causes as causes  # noqa: E402
+for _name in (
+    "patching", "causal_tracing", "reference_ablation", "path_effect", "lens_grid", "tuned_lens",
+    "repeat_induction", "repeat_previous", "repeat_duplicate", "many",
+):  # fmt: skip
+    DEFINITIONS.promise(_name, "tokenscope.explain.causes")
