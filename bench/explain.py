@@ -52,7 +52,8 @@ def median_ratio(work: Callable[[], object], forward: Callable[[], object], repe
 
 def costs(model: Any, tokens: int, repeats: int) -> dict[str, Any]:
     """Every method over ``tokens`` tokens in multiples of one forward."""
-    from tokenscope.explain.gradients import input_x_gradient, integrated_gradients
+    from tokenscope.explain.gradients import input_x_gradient
+    from tokenscope.explain.integrated import integrated_gradients
     from tokenscope.explain.lens import direct_logits, logit_lens
     from tokenscope.explain.perturb import attention_knockout, occlusion
     from tokenscope.explain.target import Target, ask
@@ -81,7 +82,7 @@ def costs(model: Any, tokens: int, repeats: int) -> dict[str, Any]:
         "logit_lens": median_ratio(lambda: logit_lens(asked), long, repeats),
         "direct_logits": median_ratio(lambda: direct_logits(asked), long, repeats),
         "integrated_gradients_100_tokens": median_ratio(
-            lambda: integrated_gradients(short, steps=32, max_steps=32), brief, 1
+            lambda: integrated_gradients(short), brief, 1
         ),
         "occlusion_100_tokens": median_ratio(lambda: occlusion(short), brief, 1),
         "attention_knockout_100_tokens": median_ratio(lambda: attention_knockout(short), brief, 1),

@@ -2,6 +2,10 @@
 
 ``python -m bench.faithfulness --json [--model real|bundled|FOLDER] [--prompts 40]``
 
+For a model of 135 million weights on one core, about half a minute a prompt:
+``--model real --tokens 24,48 --methods occlusion,input_x_gradient --draws 1 --out FILE``;
+``--report FILE`` makes the document of the rows that are there, at any time.
+
 Prompts are the beginnings of functions of the standard library, 40 to 90 tokens; the token that
 is explained is the real next one, against the model's own favourite among the others. Per method:
 the share of prompts on which it beats the mean of 20 random orders, recency and attention on both
@@ -33,7 +37,6 @@ SOURCES = (
     "weakref", "zipfile",
 )  # fmt: skip
 METHODS = ("occlusion", "input_x_gradient", "attention_knockout", "attention_mean")
-RANDOM_DRAWS = 3
 
 
 def functions(seed: int) -> Iterator[str]:
@@ -52,15 +55,18 @@ def functions(seed: int) -> Iterator[str]:
             yield "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
 
 
-def questions(model: Any, count: int, seed: int) -> Iterator[tuple[Any, int]]:
-    """(trace, position): a token that is a word, 40 to 90 tokens into a function."""
+def questions(
+    model: Any, count: int, seed: int, tokens: tuple[int, int] = (40, 90)
+) -> Iterator[tuple[Any, int]]:
+    """(trace, position): a token that is a word, so many tokens into a function."""
+    low, high = tokens
     random = np.random.default_rng(seed)
     made = 0
     for round_ in range(8):
         for text in functions(seed + round_):
-            trace = model.score(text[:1500])
+            trace = model.score(text[: high * 12])  # a token of code has 3 to 4 characters
             fits = [
-                t for t in range(40, min(90, len(trace)))
+                t for t in range(low, min(high, len(trace)))
                 if trace.tokens[t].text.strip().isidentifier()
             ]  # fmt: skip
             if not fits:
@@ -97,8 +103,11 @@ def judge(asked: Any, values: Any, others: dict[str, Any], hows: tuple[str, ...]
     return out
 
 
-def one(model: Any, trace: Any, at: int, hows: tuple[str, ...], seed: int) -> dict[str, Any]:
-    """Every method on one prompt."""
+def one(
+    model: Any, trace: Any, at: int, hows: tuple[str, ...], seed: int,
+    methods: tuple[str, ...] = METHODS, draws: int = 3,
+) -> dict[str, Any]:  # fmt: skip
+    """Every method on one prompt; what two orders have in common runs once (``asked.treated``)."""
     from tokenscope.control import QUIET
     from tokenscope.explain.methods import METHODS as KNOWN
 
@@ -108,11 +117,11 @@ def one(model: Any, trace: Any, at: int, hows: tuple[str, ...], seed: int) -> di
     others = {"recency": recency, "attention": attention}
     random = np.random.default_rng(seed)
     rows: dict[str, Any] = {}
-    for name in METHODS:
+    for name in methods:
         values = KNOWN.get(name).run(asked, QUIET).values
         rows[name] = judge(asked, values, others, hows)
     rows["recency"] = judge(asked, recency, others, hows)
-    for i in range(RANDOM_DRAWS):
+    for i in range(draws):
         values = random.normal(size=asked.n).astype(np.float32)
         rows[f"random {i}"] = judge(asked, values, others, hows)
     return {"f": asked.value(), "prior": asked.prior(), "n": asked.n, "methods": rows}
@@ -123,7 +132,7 @@ def shares(rows: list[dict[str, Any]], hows: tuple[str, ...]) -> dict[str, Any]:
     from tokenscope.explain.intervals import interval
 
     out: dict[str, Any] = {}
-    names = [*METHODS, "recency", "random"]
+    names = list(dict.fromkeys(k.split(" ")[0] for r in rows for k in r["methods"]))
     for name in names:
         for how in hows:
             cell = {}
@@ -155,7 +164,15 @@ def main() -> int:
     parser.add_argument("--how", default="embedding,mask")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--tokens", default="40,90", help="shortest and longest prompt")
+    parser.add_argument("--draws", type=int, default=3, help="random attributions per prompt")
+    parser.add_argument("--report", type=Path, default=None, help="rows of an earlier --out")
     options = parser.parse_args()
+    hows = tuple(options.how.split(","))
+    if options.report is not None:
+        kept = [json.loads(line) for line in options.report.read_text().splitlines()]
+        return told(options.model, kept, hows, options.json)
     torch.set_num_threads(1)
     import tokenscope as ts
 
@@ -168,24 +185,29 @@ def main() -> int:
             parser.error(reason)
         address = str(folder)
     model = ts.load(address)
-    hows = tuple(options.how.split(","))
-    rows = []
-    for i, (trace, at) in enumerate(questions(model, options.prompts, options.seed)):
-        rows.append(one(model, trace, at, hows, options.seed + i))
-        told = json.dumps(rows[-1])
+    low, high = (int(n) for n in options.tokens.split(","))
+    methods = tuple(options.methods.split(","))
+    rows: list[dict[str, Any]] = []
+    for i, (trace, at) in enumerate(questions(model, options.prompts, options.seed, (low, high))):
+        rows.append(one(model, trace, at, hows, options.seed + i, methods, options.draws))
         print(f"{i + 1}/{options.prompts}", file=sys.stderr, flush=True)
         if options.out is not None:
             with open(options.out, "a") as file:
-                file.write(told + "\n")
-    report = {
-        "model": model.info.name, "prompts": len(rows),
+                file.write(json.dumps(rows[-1]) + "\n")
+    return told(model.info.name, rows, hows, options.json)
+
+
+def told(model: str, rows: list[dict[str, Any]], hows: tuple[str, ...], as_json: bool) -> int:
+    """Print the document; 1 where a random attribution convinces too often."""
+    report: dict[str, Any] = {
+        "model": model, "prompts": len(rows),
         "prior_at_least_75_percent": float(
             np.mean([r["prior"] >= 0.75 * r["f"] > 0 for r in rows])
         ),
         "shares": shares(rows, hows),
     }  # fmt: skip
     chance = max(report["shares"][f"random / {h}"]["matters"][0] for h in hows)
-    if options.json:
+    if as_json:
         print(json.dumps(report, indent=1))
     else:
         for name, cell in report["shares"].items():

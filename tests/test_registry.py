@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tokenscope.errors import UnknownName
@@ -48,9 +50,10 @@ def module(tmp_path, monkeypatch):
         "from test_registry import PROMISED\nPROMISED.add('late', 7)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(__import__("sys").modules, "test_registry", __import__(__name__))
-    monkeypatch.delitem(__import__("sys").modules, "promised_by_test", raising=False)
-    monkeypatch.setattr(f"{__name__}.PROMISED", Registry("number"))
+    here = sys.modules[__name__]
+    monkeypatch.setitem(sys.modules, "test_registry", here)
+    monkeypatch.delitem(sys.modules, "promised_by_test", raising=False)
+    monkeypatch.setattr(here, "PROMISED", Registry("number"))
     return "promised_by_test"
 
 

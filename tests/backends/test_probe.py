@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.families import FAMILIES, make
+from tokenscope.backends.hf import compact as compact_module
 from tokenscope.backends.hf import probe as probing
 from tokenscope.backends.hf.compact import CompactStep, compact_step
 from tokenscope.backends.hf.load import load as load_backend
@@ -69,6 +70,25 @@ def test_a_wrong_lean_step_is_dropped_and_said(monkeypatch: pytest.MonkeyPatch, 
     backend = load_backend(dtype=dtype)
     assert backend.compact is None
     assert any(n.startswith("lean step not used: it differs by") for n in backend.info.notes)
+
+
+def test_packed_weights_are_counted_and_dropped_where_memory_is_short(
+    bundled: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = 4 * (bundled.info.parameters or 0)
+    compact = bundled.backend.compact
+    assert 0.9 * plain < compact.packed_bytes <= plain
+    own = bundled.info.weight_bytes - compact.packed_bytes
+    assert plain <= own < 1.05 * plain  # what modules share counts once
+    assert f"packed weights: a second copy of {compact.packed_bytes / 1e6:.0f} MB" in (
+        bundled.info.notes
+    )
+    monkeypatch.setattr(compact_module, "PACKED_SHARE", 1e-6)
+    short = load_backend()
+    assert short.compact is not None
+    assert short.compact.packed_bytes == 0
+    assert "weights are not packed a second time: memory is short" in short.info.notes
+    assert short.info.weight_bytes == own
 
 
 def test_nothing_hides_behind_a_maximum() -> None:

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 import tokenscope
 from tokenscope.backends.scripted import ScriptedBackend, hashed, saying
 from tokenscope.cli import output, run
+from tokenscope.errors import InputError
 from tokenscope.runs import model as models
 
 CODE = 'def f(x):\n    return "\u202e\x1b[31mred" # tab\there\n'
@@ -262,3 +263,51 @@ def test_help_needs_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_every_command_that_opens_a_model_takes_the_same_options() -> None:
+    """One row in ``cli/options.py`` is an option of all of them."""
+    import typer
+
+    from tokenscope.cli.commands import app
+    from tokenscope.cli.options import OPTIONS
+
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    opening = {
+        "serve", "generate", "score", "explain", "patch", "ablate", "lens", "heads", "structure",
+        "replay", "bench",
+    }  # fmt: skip
+    assert set(commands) - opening == {"models", "doctor", "backup", "restore", "purge"}
+    for name in opening:
+        assert set(OPTIONS) <= {p.name for p in commands[name].params}, name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "def f", "-n", "1"],
+        ["score", "--text", "x"],
+        ["structure", "a.py"],
+        ["bench", "prefill", "--prompt-tokens", "8", "--pairs", "1"],
+        ["patch", "a", "--corrupt", "b"],
+        ["heads"],
+    ],
+    ids=lambda a: a[0],
+)
+def test_how_a_model_is_opened_reaches_it(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], tmp_path: Path
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def load(address: str | None, **options: Any) -> Any:
+        asked.append({"address": address, **options})
+        raise InputError("model", "enough is known")
+
+    monkeypatch.setattr(models, "load", load)
+    monkeypatch.chdir(tmp_path)
+    Path("a.py").write_text("x = 1\n")
+    assert run([*arguments, "--model", "m", "--start-token", "never", "--allow-links"]) == 2
+    assert asked == [
+        {"address": "m", "dtype": None, "device": None, "allow_network": False, "root": None,
+         "start_token": "never", "allow_links": True},
+    ]  # fmt: skip

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 import tokenscope as ts
 from tokenscope.cli import run
-from tokenscope.explain.definitions import DEFINITIONS
+from tokenscope.explain.definitions import DEFINITIONS, MEASURED
 from tokenscope.explain.reference import GROUPS, markdown
 
 PAGE = Path(__file__).parents[2] / "docs/why.md"
@@ -19,6 +20,12 @@ def test_the_page_holds_the_definitions() -> None:
     made = PAGE.read_text().split("<!-- definitions -->\n")[1].split("\n<!-- end -->")[0]
     assert made.strip() == markdown().strip(), "run: python -m tokenscope.explain.reference"
     assert {d.group for _, d in DEFINITIONS} == set(GROUPS)
+
+
+def test_what_is_said_of_the_default_is_what_was_measured() -> None:
+    rows = [line.split("|") for line in PAGE.read_text().splitlines() if "| occlusion |" in line]
+    assert [row[4].strip() for row in rows] == re.findall(r"\d+ % \[[^]]*\]", MEASURED)
+    assert MEASURED in DEFINITIONS.get("faithfulness_quantile").limits
 
 
 def test_the_python_of_the_page_runs() -> None:

@@ -92,8 +92,7 @@ def test_every_method_has_a_definition(model: ts.Model, trace: Trace) -> None:
 
 def test_integrated_gradients_report_their_gap(model: ts.Model, trace: Trace) -> None:
     why = model.explain(trace, trace.n_prompt, contrast="False", method="integrated_gradients")
-    assert why.gap is not None
-    assert why.converged == (not why.note)
+    assert why.gap is not None and abs(why.gap) <= 0.05 and why.converged
 
 
 def test_ablation_of_one_part(model: ts.Model, trace: Trace) -> None:

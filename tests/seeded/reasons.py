@@ -12,10 +12,10 @@ REASONS = (
         ("tests/explain/test_attribution.py::test_input_x_gradient_equals_captum",),
     ),
     Defect(
-        "weights-of-the-wrong-interval", "explain/gradients.py",
-        "torch.as_tensor(weights / 2,", "torch.as_tensor(weights,",
+        "weights-of-the-wrong-interval", "explain/integrated.py",
+        "shaped, weights / 2)", "shaped, weights)",
         "integrated gradients over -1..1 instead of 0..1: twice the values",
-        ("tests/explain/test_attribution.py::test_integrated_gradients_equals_captum",),
+        ("tests/explain/test_integrated.py::test_a_settled_line_equals_captum",),
     ),
     Defect(
         "occlusion-by-zeros", "explain/perturb.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,9 @@ import pytest
 from tokenscope.backends.scripted import ScriptedBackend, hashed
 from tokenscope.errors import BusyError, CapacityError, ModelError, ModelNotLoaded
 from tokenscope.runs.model import Model
+from tokenscope.server import wire
 from tokenscope.server.models import Models, below
+from tokenscope.trace import Origin
 
 if TYPE_CHECKING:
     from conftest import Served
@@ -143,3 +146,74 @@ def test_an_interrupted_run_goes_on(serve: Callable[..., Served], tmp_path: Path
     ids = again.client.get(f"/api/nodes/{last['node']['id']}").json()["ids"]
     assert ids == whole, "to the length that was asked for then"
     assert again.client.post(f"/api/nodes/{last['node']['id']}/continue").status_code == 422
+
+
+def test_an_interrupted_branch_and_an_interrupted_score_go_on(
+    serve: Callable[..., Served], slowly: Any, tmp_path: Path
+) -> None:
+    """A branch keeps what it was asked for: to its length, new text not counted; a score begins
+    again, from what was measured."""
+    served = serve()
+    session = served.session()
+    root = {"prompt": "ab", "settings": {"max_new_tokens": 40, "alternatives": 3}}
+    *_, end = served.events(f"/api/sessions/{session}/generate", root)
+    parent = end["node"]["id"]
+    body = {"at": 6, "text": "xyz", "settings": {"max_new_tokens": 400, "alternatives": 3}}
+    kept = tmp_path / "copy"
+    for n, event in enumerate(served.stream(f"/api/nodes/{parent}/fork", body)):
+        if n == 30:
+            shutil.copytree(served.house.store.path, kept)
+        node = event.get("node", {}).get("id")
+    whole = served.client.get(f"/api/nodes/{node}").json()["ids"]
+    again = serve(data=kept)
+    rows = again.client.get(f"/api/sessions/{session}").json()["nodes"]
+    row = next(r for r in rows if r["status"] == "interrupted")
+    assert (row["id"], row["parent"], row["at"]) == (node, parent, 6)
+    assert 9 < row["summary"]["tokens"] < len(whole)
+    *_, last = again.events(f"/api/nodes/{node}/continue", {})
+    assert again.client.get(f"/api/nodes/{last['node']['id']}").json()["ids"] == whole
+
+    store = again.house.store
+    for asked, want in (
+        (wire.ForkRequest(**body), ("fork", len(whole))),
+        (wire.ScoreRequest(text="def f(x):\n"), ("score", len("def f(x):\n"))),
+    ):
+        forked = want[0] == "fork"
+        writing = store.begin(
+            session, Origin(), parent=parent if forked else None, at=6 if forked else 0,
+            form="plain" if forked else "score", request=asked.model_dump(),
+        )  # fmt: skip
+        writing.finish(None, "error")  # before its first token
+        *_, last = again.events(f"/api/nodes/{writing.node.id}/continue", {})
+        ids = again.client.get(f"/api/nodes/{last['node']['id']}").json()["ids"]
+        assert (last["finish"] != "error", len(ids)) == (True, want[1])
+
+
+def test_the_budget_counts_what_a_loaded_model_takes(tmp_path: Path) -> None:
+    """Packed weights and a wider number type make a model larger than its files."""
+    models = offered(tmp_path, 5 * MIB)
+    plain = models._load
+
+    def wide(address: str | None) -> Model:
+        model = plain(address)
+        size = models.offer(Path(str(address)).name).size or 0
+        model.backend.info = replace(model.info, weight_bytes=2 * size)
+        return model
+
+    models._load = wide
+    models.load("small")  # takes 2
+    models.load("middle")  # 2 on the disk, takes 4: the other has to go
+    assert {o.id for o in models.all() if o.state == "loaded"} == {"middle"}
+    with models.lease(models.get("middle")), pytest.raises(BusyError):
+        models.load("small")  # 1 on the disk, but 2 in memory, as is known by now
+    models.load("large")  # takes 6: alone, and all the same
+    assert {o.id for o in models.all() if o.state == "loaded"} == {"large"}
+
+
+def test_start_token_and_error_bars_are_told(serve: Callable[..., Served]) -> None:
+    model = Model(ScriptedBackend(hashed))
+    model.backend.info = replace(
+        model.info, start_token="<s>", dtype="bfloat16", errors={"entropy": 0.11, "rank": math.inf}
+    )
+    found = serve(models=Models.of_one(model)).client.get("/api/model").json()
+    assert (found["start_token"], found["errors"]) == ("<s>", {"entropy": 0.11})

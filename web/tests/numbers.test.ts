@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { heaviest, pointed, reduced } from '../src/core/attention'
-import { ago, number, parameters, probability, sentence } from '../src/core/format'
+import { ago, errorBar, number, parameters, probability, sentence } from '../src/core/format'
 import { envelope, moved, zoomed } from '../src/core/series'
 import { found } from '../src/app/found'
 
@@ -86,4 +86,13 @@ it('finds by letters in order, whole words first', () => {
   expect(found(all, 'sd', (s) => s)[0]).toBe('Stop decoding')
   expect(found(all, '', (s) => s)).toEqual(all)
   expect(found(all, 'zzz', (s) => s)).toEqual([])
+})
+
+describe('error bars', () => {
+  it('say how far, in which unit and number type; none where nothing was measured', () => {
+    expect(errorBar(0.112, 'nats', 'bfloat16')).toBe('± 0.11 nats in bfloat16')
+    expect(errorBar(2, '', 'float16')).toBe('± 2 in float16')
+    expect(errorBar(undefined, 'nats', 'bfloat16')).toBeNull()
+    expect(errorBar(0, 'nats', 'bfloat16')).toBeNull()
+  })
 })

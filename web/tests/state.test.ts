@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Settings } from '../src/api/types'
 import { keep, recall } from '../src/state/keep'
-import { info, node, trace } from './made'
+import { info, node, step, trace } from './made'
 
 /** Storage of a browser, as far as the page uses it. */
 class Memory {
@@ -204,5 +204,35 @@ describe('what the reader looks at', () => {
     await focus.show('lost')
     expect([focus.stage, focus.shown]).toEqual(['failed', null])
     expect(focus.failure).toBeTruthy()
+  })
+})
+
+describe('a run that waits for the disk', () => {
+  test('says so until the next step', async () => {
+    vi.stubGlobal('requestAnimationFrame', () => 1)
+    let push: (event: object) => void = () => undefined
+    const encoder = new TextEncoder()
+    const body = new ReadableStream<Uint8Array>({
+      start(line) {
+        const say = (data: object) => line.enqueue(encoder.encode(`data: ${JSON.stringify(data)}\n\n`))
+        say({ type: 'hello', jobs: [] })
+        push = (event) => say({ run: 'r', node: 't', kind: 'generate', event })
+      },
+    })
+    vi.stubGlobal('fetch', (path: string) =>
+      Promise.resolve(path.includes('/events') ? new Response(body) : Response.json([])),
+    )
+    const { runs } = await import('../src/state/runs.svelte')
+    await runs.enter('s')
+    const soon = async (event: object) => {
+      push(event)
+      for (let i = 0; i < 5; i++) await later()
+    }
+    await soon({ type: 'start', run: 'r', node: node('t'), shared: 0, total: 9 })
+    expect(runs.byNode.t.disk).toBeNull()
+    await soon({ type: 'waiting', seconds: 2.5 })
+    expect(runs.byNode.t.disk).toBe(2.5)
+    await soon(step(0, ['a']))
+    expect(runs.byNode.t.disk).toBeNull()
   })
 })

@@ -30,9 +30,10 @@ class ModelInfo:
     ``attention_layers``: layer numbers that have attention. ``state_bytes_per_token``: what a
     state costs here (0: the memory is elsewhere). ``notes`` are plain sentences on what was chosen
     at load time (kernel, dtype, fallbacks). ``start_token``: the literal put before plain
-    prompts, "" for none. ``errors``: column -> how far 16-bit arithmetic moved it between one
-    prefill and cached steps, measured at load on a probe text, in the column's own unit; {} for
-    float32.
+    prompts, "" for none. ``weight_bytes``: what the weights take in memory here, with a packed
+    second copy (0: not known). ``errors``: column -> how far 16-bit arithmetic moved it between
+    one prefill and cached steps, measured at load on a probe text, in the column's own unit; {}
+    for float32.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ModelInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     start_token: str = ""
     errors: Mapping[str, float] = field(default_factory=dict)
+    weight_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

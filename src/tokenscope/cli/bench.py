@@ -7,14 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tokenscope.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    ModelOption,
-    NetworkOption,
-    loaded,
-)
+from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say
 from tokenscope.errors import InputError
 from tokenscope.registry import Registry
@@ -28,6 +21,7 @@ BENCHES.add("concurrent", ("bench_many", ("runs", "prompt_tokens", "new_tokens",
 BENCHES.add("fork", ("bench_many", ("forks", "prompt_tokens", "tail_tokens")))
 
 
+@opens_a_model
 def bench(
     what: Annotated[str, typer.Argument(help="decode, prefill, concurrent or fork.")] = "decode",
     prompt_tokens: Annotated[int | None, typer.Option(
@@ -41,10 +35,8 @@ def bench(
     runs: Annotated[int, typer.Option(min=2, max=256, help="concurrent: runs at once.")] = 16,
     forks: Annotated[int, typer.Option(min=1, help="fork: branches of one prefix.")] = 500,
     tail_tokens: Annotated[int, typer.Option(min=1, help="fork: tokens of each branch.")] = 16,
-    model: ModelOption = None,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    allow_network: NetworkOption = False,
+    *,
+    wanted: Wanted,
     as_json: JsonOption = False,
 ) -> int:  # fmt: skip
     """Compare recording with the bare model: same model, same threads, interleaved runs."""
@@ -58,7 +50,7 @@ def bench(
         raise InputError("--speculate", "must be auto or none")
     if attention not in ("none", "top", "full"):
         raise InputError("--attention", "must be none, top or full")
-    engine = loaded(model, dtype, device, allow_network)
+    engine = wanted.load()
 
     options = {k: v for k, v in given.items() if k in takes and v is not None}
     figures: dict[str, Any] = getattr(import_module(f"tokenscope.runs.{home}"), what)(

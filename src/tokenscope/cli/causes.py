@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tokenscope.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    ModelOption,
-    NetworkOption,
-    loaded,
-)
+from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say, visible
 from tokenscope.control import Control
 from tokenscope.errors import InputError
@@ -34,6 +27,7 @@ DataOption = Annotated[
 ]
 
 
+@opens_a_model
 def patch(
     clean: Annotated[str, typer.Argument(metavar="CLEAN", help="The prompt, as it is.")],
     corrupt: Annotated[
@@ -56,10 +50,8 @@ def patch(
     draws: Annotated[int, typer.Option("--draws", help="Of the noise.")] = 10,
     seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
     top: TopOption = 20,
-    model: ModelOption = None,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    allow_network: NetworkOption = False,
+    *,
+    wanted: Wanted,
     as_json: JsonOption = False,
 ) -> int:
     """Show where in the model the difference between two prompts is carried."""
@@ -67,7 +59,7 @@ def patch(
 
     if (corrupt is None) == (subject is None):
         raise InputError("corrupt", "exactly one of --corrupt and --subject is needed")
-    engine = loaded(model, dtype, device, allow_network)
+    engine = wanted.load()
     options: dict[str, Any] = {"token": token_of(token), "contrast": token_of(contrast)}
     options["control"] = Control(progress)
     if part:
@@ -88,6 +80,7 @@ def patch(
     return 0
 
 
+@opens_a_model
 def ablate(
     prompt: PromptArgument,
     reference: Annotated[
@@ -104,16 +97,14 @@ def ablate(
     contrast: ContrastOption = None,
     draws: Annotated[int, typer.Option("--draws", help="Of resample.")] = 8,
     top: TopOption = 20,
-    model: ModelOption = None,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    allow_network: NetworkOption = False,
+    *,
+    wanted: Wanted,
     as_json: JsonOption = False,
 ) -> int:
     """Take out every head and MLP, one at a time, and show what the choice loses."""
     from tokenscope.runs.replace import ReplaceJob, path_effects
 
-    engine = loaded(model, dtype, device, allow_network)
+    engine = wanted.load()
     options: dict[str, Any] = {
         "token": token_of(token), "contrast": token_of(contrast), "how": how, "per": per,
         "reference": [read_text(p, "reference") for p in reference or ()],
@@ -134,23 +125,22 @@ def ablate(
     return 0
 
 
+@opens_a_model
 def lens(
     action: Annotated[Literal["show", "fit"], typer.Argument(help="show or fit.")],
     text: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="show: a text; fit: a file.")],
     steps: Annotated[int, typer.Option("--steps", help="Of the fit.")] = 300,
     seed: Annotated[int, typer.Option("--seed", help="Of the fit.")] = 0,
     data: DataOption = None,
-    model: ModelOption = None,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    allow_network: NetworkOption = False,
+    *,
+    wanted: Wanted,
     as_json: JsonOption = False,
 ) -> int:
     """Show what every layer would say at every token, or fit a tuned lens to a file."""
     from tokenscope.runs.kept_lens import lens_path
     from tokenscope.runs.lens import fit_lens, lenses
 
-    engine = loaded(model, dtype, device, allow_network)
+    engine = wanted.load()
     control = Control(progress)
     if action == "fit":
         path = Path(text)
@@ -186,22 +176,21 @@ def lens(
     return 0
 
 
+@opens_a_model
 def heads(
     length: Annotated[int, typer.Option("--length", help="Tokens of one copy.")] = 50,
     draws: Annotated[int, typer.Option("--draws", help="Random sequences.")] = 8,
     seed: Annotated[int, typer.Option("--seed", help="Of the random sequences.")] = 0,
     top: TopOption = 12,
-    model: ModelOption = None,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    allow_network: NetworkOption = False,
+    *,
+    wanted: Wanted,
     as_json: JsonOption = False,
 ) -> int:
     """Score every head on random tokens said twice: induction, previous and duplicate token."""
     from tokenscope.runs.heads import repeated
     from tokenscope.runs.prompts import meanings
 
-    engine = loaded(model, dtype, device, allow_network)
+    engine = wanted.load()
     made = repeated(engine, length, draws, seed, Control(progress))
     frame = made.to_pandas()
     if as_json:

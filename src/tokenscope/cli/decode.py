@@ -13,16 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from tokenscope.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    LinksOption,
-    ModelOption,
-    NetworkOption,
-    StartOption,
-    loaded,
-)
+from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say, writable
 from tokenscope.cli.paint import Painter
 from tokenscope.errors import InputError
@@ -47,6 +38,7 @@ AlternativesOption = Annotated[
 ]
 
 
+@opens_a_model
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="The prompt; - reads it from stdin.")] = None,
     file: FileOption = None,
@@ -67,12 +59,8 @@ def generate(
     language: LanguageOption = "",
     column: ColumnOption = "surprisal",
     save: SaveOption = None,
-    model: ModelOption = None,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    allow_network: NetworkOption = False,
-    start_token: StartOption = "auto",
-    allow_links: LinksOption = False,
+    *,
+    wanted: Wanted,
     as_json: JsonOption = False,
 ) -> int:
     """Continue a prompt; in a terminal the tokens are coloured by a column as they come."""
@@ -87,13 +75,12 @@ def generate(
         alternatives=alternatives, attention=attention,  # type: ignore[arg-type]
         speculate=speculate,  # type: ignore[arg-type]
     )  # fmt: skip
-    engine = loaded(
-        model, dtype, device, allow_network, start_token=start_token, allow_links=allow_links
-    )
+    engine = wanted.load()
     run = start(engine, prompt=text, suffix=suffix, language=language, settings=settings)
     return show(run, column, save, as_json)
 
 
+@opens_a_model
 def score(
     file: Annotated[Path | None, typer.Argument(help="The code; - reads it from stdin.")] = None,
     text: Annotated[str | None, typer.Option("--text", help="The code itself instead.")] = None,
@@ -101,12 +88,8 @@ def score(
     language: LanguageOption = "",
     column: ColumnOption = "surprisal",
     save: SaveOption = None,
-    model: ModelOption = None,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    allow_network: NetworkOption = False,
-    start_token: StartOption = "auto",
-    allow_links: LinksOption = False,
+    *,
+    wanted: Wanted,
     as_json: JsonOption = False,
 ) -> int:
     """Measure code that someone else wrote, token by token."""
@@ -116,9 +99,7 @@ def score(
     if file == Path("-"):
         file, text = None, "-"
     code = given(text, file, "FILE")
-    engine = loaded(
-        model, dtype, device, allow_network, start_token=start_token, allow_links=allow_links
-    )
+    engine = wanted.load()
     run = start(engine, code, language=language, alternatives=alternatives)
     return show(run, column, save, as_json)
 

@@ -133,9 +133,9 @@ def data_folder(folder: Path) -> Finding:
 
 def bundled() -> Finding:
     """Does the bundled model load, and write a token?"""
-    from tokenscope.cli.options import loaded
+    from tokenscope.cli.options import Wanted
 
-    model = loaded(None, None, None, False)
+    model = Wanted().load()
     trace = model.generate("def add(a, b):\n    return", max_new_tokens=1)
     model.close()
     size = (model.info.parameters or 0) / 1e6

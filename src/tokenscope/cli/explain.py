@@ -10,14 +10,7 @@ import typer
 from tokenscope.cli.causes import progress as _progress
 from tokenscope.cli.causes import read_text
 from tokenscope.cli.causes import token_of as _token
-from tokenscope.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    ModelOption,
-    NetworkOption,
-    loaded,
-)
+from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say, visible
 from tokenscope.errors import InputError
 
@@ -26,6 +19,7 @@ if TYPE_CHECKING:
     from tokenscope.runs.model import Model
 
 
+@opens_a_model
 def explain(
     path: Annotated[
         Path | None, typer.Argument(metavar="TRACE", help="A trace kept with --save.")
@@ -57,17 +51,15 @@ def explain(
             "faithfulness.",
         ),
     ] = None,
-    model: ModelOption = None,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    allow_network: NetworkOption = False,
+    *,
+    wanted: Wanted,
     as_json: JsonOption = False,
 ) -> int:  # fmt: skip
     """Say why the model chose a token, and show what backs it."""
     if prompts is not None:
         if path is not None or at is not None or also or contrast is not None:
             raise InputError("prompts", "stands alone: a prompt names its own at and contrast")
-        engine = loaded(model, dtype, device, allow_network)
+        engine = wanted.load()
         return many(engine, prompts, method, as_json)
     from tokenscope.runs.explain import Control
     from tokenscope.runs.explain import explain as start
@@ -78,7 +70,7 @@ def explain(
     if not path.is_file():
         raise InputError("TRACE", "is no file")
     trace = read(path)
-    engine = loaded(model, dtype, device, allow_network)
+    engine = wanted.load()
     made = start(
         engine, trace, at, contrast=_token(contrast), method=method, also=tuple(also or ()),
         control=Control(_progress),

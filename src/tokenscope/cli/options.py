@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,18 +44,61 @@ DataOption = Annotated[
 ]
 
 
-def loaded(
-    model: str | None, dtype: str | None, device: str | None, allow_network: bool,
-    root: Path | None = None, start_token: str = "auto", allow_links: bool = False,
-) -> Model:  # fmt: skip
-    """The model that the options ask for. Torch is imported here, not before."""
-    import transformers
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The model that a command was asked to use, and how to open it: the same options for all."""
 
-    from tokenscope.runs.model import load
+    model: str | None = None
+    dtype: str | None = None
+    device: str | None = None
+    allow_network: bool = False
+    start_token: str = "auto"
+    allow_links: bool = False
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    return load(
-        model, dtype=dtype, device=device, allow_network=allow_network, root=root,
-        start_token=start_token, allow_links=allow_links,  # type: ignore[arg-type]
-    )  # fmt: skip
+    def load(self, root: Path | None = None) -> Model:
+        """Open it. Torch is imported here, not before."""
+        import transformers
+
+        from tokenscope.runs.model import load
+
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        return load(
+            self.model, dtype=self.dtype, device=self.device, allow_network=self.allow_network,
+            root=root, start_token=self.start_token,  # type: ignore[arg-type]
+            allow_links=self.allow_links,
+        )  # fmt: skip
+
+
+OPTIONS: dict[str, Any] = {
+    "model": ModelOption, "dtype": DtypeOption, "device": DeviceOption,
+    "allow_network": NetworkOption, "start_token": StartOption, "allow_links": LinksOption,
+}  # fmt: skip
+"""Name of a field of :class:`Wanted` -> its option on the command line."""
+
+
+def opens_a_model(command: Callable[..., int]) -> Callable[..., int]:
+    """A command whose parameter ``wanted`` is filled from the options above, which stand in its
+    help where ``wanted`` stands in its signature."""
+    default = Wanted()
+    given = inspect.signature(command, eval_str=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in given.parameters.items():
+        if name != "wanted":
+            parameters.append(parameter.replace(kind=keyword))
+            continue
+        parameters += [
+            inspect.Parameter(n, keyword, default=getattr(default, n), annotation=kind)
+            for n, kind in OPTIONS.items()
+        ]
+
+    @functools.wraps(command)
+    def filled(**options: Any) -> int:
+        wanted = Wanted(**{name: options.pop(name) for name in OPTIONS})
+        return command(wanted=wanted, **options)
+
+    del filled.__wrapped__
+    filled.__signature__ = given.replace(parameters=parameters)  # type: ignore[attr-defined]
+    filled.__annotations__ = {p.name: p.annotation for p in parameters}
+    return filled

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tokenscope.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    ModelOption,
-    NetworkOption,
-    loaded,
-)
+from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say
 
 
+@opens_a_model
 def replay(
     trace: Annotated[Path, typer.Argument(help="A trace that was saved.", metavar="TRACE")],
-    model: ModelOption = None,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    allow_network: NetworkOption = False,
+    *,
+    wanted: Wanted,
     as_json: JsonOption = False,
 ) -> int:
     """Run a trace again. Exit 0: the same; 1: it differs; 2: no trace; 3: another model."""
@@ -31,7 +24,7 @@ def replay(
     from tokenscope.trace import read
 
     held = read(trace)
-    engine = loaded(model, dtype or held.origin.dtype or None, device, allow_network)
+    engine = replace(wanted, dtype=wanted.dtype or held.origin.dtype or None).load()
     found = run(engine, held)
     if as_json:
         document(found.to_json())

@@ -7,22 +7,13 @@ import os
 import signal
 import socket
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokenscope.cli.options import (
-    DataOption,
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    LinksOption,
-    ModelOption,
-    NetworkOption,
-    StartOption,
-    loaded,
-)
+from tokenscope.cli.options import DataOption, JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say
 from tokenscope.errors import InputError
 
@@ -33,20 +24,17 @@ if TYPE_CHECKING:
 GRACE = 10  # seconds that open connections have to end when the server stops
 
 
+@opens_a_model
 def serve(
     models: Annotated[
         list[str] | None,
         typer.Argument(help="Models to offer: folders, files or hub ids; the first is loaded."),
     ] = None,
-    model: ModelOption = None,
+    *,
+    wanted: Wanted,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8321,
     data: DataOption = None,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    allow_network: NetworkOption = False,
-    start_token: StartOption = "auto",
-    allow_links: LinksOption = False,
     model_root: Annotated[
         Path | None, typer.Option(help="Offer the models in this folder, and none outside it.")
     ] = None,
@@ -92,12 +80,10 @@ def serve(
         access = Access(token, frozenset(names), https=tls_cert is not None or behind_proxy)
         say("loading the model ...")
 
-        def load(wanted: str | None) -> Model:
-            return loaded(
-                wanted, dtype, device, allow_network, model_root, start_token, allow_links
-            )
+        def load(address: str | None) -> Model:
+            return replace(wanted, model=address).load(model_root)
 
-        offered = Models(load, addresses(model, models, model_root), budget(model_budget))
+        offered = Models(load, addresses(wanted.model, models, model_root), budget(model_budget))
         offered.load(offered.all()[0].id)
         served = open_house(offered, store, access, most_runs, unattended=60 * unattended)
         url = address(host, listening.getsockname()[1], names, access.https, behind_proxy)

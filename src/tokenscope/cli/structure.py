@@ -8,20 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tokenscope.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    ModelOption,
-    NetworkOption,
-    loaded,
-)
+from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say, table, writable
 from tokenscope.errors import InputError, UnknownName
 from tokenscope.trace.columns import COLUMNS
 from tokenscope.trace.regions import LEVELS
 
 
+@opens_a_model
 def structure(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A source file, or a folder.")],
     by: Annotated[
@@ -41,10 +35,8 @@ def structure(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder: write the rows to this Parquet.")
     ] = None,
-    model: ModelOption = None,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    allow_network: NetworkOption = False,
+    *,
+    wanted: Wanted,
     as_json: JsonOption = False,
 ) -> int:  # fmt: skip
     """Score code with the model and add up a column over its syntax tree."""
@@ -66,7 +58,7 @@ def structure(
     if folder and out is None:
         raise InputError("--out", "a folder needs --out FILE.parquet")
     files = source_files(path)
-    engine = loaded(model, dtype, device, allow_network)
+    engine = wanted.load()
     made = roll_up_files(
         engine, files, path if folder else path.parent, by=by, column=column, group=group,
         language=language, control=Control(Pace().told), say=say,

@@ -11,7 +11,8 @@ from torch import Tensor
 from tokenscope.control import Control
 from tokenscope.errors import AbilityError
 from tokenscope.explain.definitions import DEFINITIONS, Definition
-from tokenscope.explain.gradients import Attribution, input_x_gradient, integrated_gradients
+from tokenscope.explain.gradients import Attribution, input_x_gradient
+from tokenscope.explain.integrated import integrated_gradients
 from tokenscope.explain.perturb import attention_knockout, occlusion
 from tokenscope.explain.target import Asked
 from tokenscope.registry import Registry
@@ -58,7 +59,7 @@ def _add(name: str, run: Callable[[Asked, Control], Attribution], cost: str) -> 
 
 
 _add("input_x_gradient", lambda a, c: input_x_gradient(a, c), "about 3")
-_add("integrated_gradients", lambda a, c: integrated_gradients(a, c), "about 100 to 800")
+_add("integrated_gradients", lambda a, c: integrated_gradients(a, c), "about 180; up to 2,500")
 _add("occlusion", lambda a, c: occlusion(a, c), "about n / 2")
 _add("attention_knockout", lambda a, c: attention_knockout(a, c), "1, and n steps")
 _add("attention_mean", mean_attention, "1")

@@ -11,6 +11,7 @@ from tokenscope.backends.hf.internals import HeadPatch, MlpPatch, Patch
 from tokenscope.control import Control
 from tokenscope.errors import AbilityError
 from tokenscope.explain.agreement import kendall, spearman
+from tokenscope.explain.definitions import MEASURED
 from tokenscope.explain.explanation import Row, Table, region_sums
 from tokenscope.explain.faithfulness import Curves, How, curves
 from tokenscope.explain.gradients import F32
@@ -159,6 +160,7 @@ def faithfulness(a: Asking) -> Table:
         made = curves(a.asked, a.values, how, others, control=a.control)
         rows += _curve_rows(made)
         notes.append(_verdict(made))
+    notes.append(f"{MEASURED}.")
     definitions = ("deletion", "insertion", "faithfulness_quantile")
     return Table("faithfulness", tuple(rows), definitions, " ".join(notes))
 

@@ -51,7 +51,8 @@ class Asked:
     """A target with the text it stands on: ``embeds`` (1, at, d) and ``value`` f(x) in nats.
 
     ``start``: how many start tokens the text begins with (no context leaves them alone);
-    ``lines``: pairs of token indices, first and one past the last. What every table needs is run
+    ``lines``: pairs of token indices, first and one past the last; ``newline``: the id of the
+    token that is a line's end, where the vocabulary has one. What every table needs is run
     once and kept: the logits of the text itself, its cache, what taking out a group did.
     """
 
@@ -60,6 +61,7 @@ class Asked:
     target: Target
     start: int = 0
     lines: tuple[tuple[int, int], ...] = ()
+    newline: int | None = None
     _kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -126,12 +128,12 @@ class Asked:
 
 def ask(
     internals: Internals, ids: list[int], target: Target, start: int = 0,
-    lines: tuple[tuple[int, int], ...] = (),
+    lines: tuple[tuple[int, int], ...] = (), newline: int | None = None,
 ) -> Asked:  # fmt: skip
     """Check a target against the whole sequence ``ids``. Raises InputError."""
     target.check(len(ids), int(internals.embedding_weight.shape[0]))
     before = tuple(int(i) for i in ids[: target.at])
-    return Asked(internals, before, target, min(start, len(before)), lines)
+    return Asked(internals, before, target, min(start, len(before)), lines, newline)
 
 
 # rows of a batch are chosen so that about this many token positions run at once

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -16,6 +17,9 @@ from tokenscope.trace import Trace
 
 if TYPE_CHECKING:
     from tokenscope.runs.generate import Run
+
+LOOK_EVERY = 0.5  # seconds between two looks at the disk
+PATIENCE = 1.0  # seconds that the disk may take before whoever watches is told
 
 
 class Decode:
@@ -50,10 +54,11 @@ class Decode:
             total=run.total,
         )  # fmt: skip
         job.say(start, self._kept)
-        with self._held:
-            self._decode(run, job)
-        trace = run.trace
-        row = self._recording.finish(trace, trace.finish)
+        with told_of_the_disk(job, self._recording):
+            with self._held:
+                self._decode(run, job)
+            trace = run.trace
+            row = self._recording.finish(trace, trace.finish)
         self._run = None
         job.say(wire.EndEvent(type="end", finish=trace.finish, node=present.node(row)))
 
@@ -96,6 +101,27 @@ class Decode:
         return [
             step_event(part, set()) for part in _prompt_and_rest(self._stored(), gap.start, gap.end)
         ]
+
+
+@contextmanager
+def told_of_the_disk(job: Job, recording: Recording) -> Iterator[None]:
+    """While the block runs, a disk that does not answer is told of from a thread of its own: that
+    of the run is the one that waits."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_EVERY):
+            if (seconds := recording.waiting) > PATIENCE:
+                told = wire.WaitingEvent(type="waiting", seconds=round(seconds, 1))
+                job.say(told, passing=True)
+
+    thread = threading.Thread(target=look, name=f"disk-{job.id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _prompt_and_rest(trace: Trace, start: int, end: int) -> list[Part]:

@@ -85,9 +85,13 @@ def continue_route(node: str, house: TheHouse) -> wire.JobInfo:
     from its last token, or, where it had not come that far, the same request again."""
     row, trace = house.store.node(node), house.store.trace(node)
     asked = dict(row.request or {})
-    if row.status != "interrupted" or "settings" not in asked:
+    if row.status != "interrupted" or not asked:
         raise InputError("node", "was not interrupted, or is not known to be one that can go on")
-    made = len(trace) - (row.at if row.parent is not None else trace.n_prompt)
+    if "settings" not in asked:
+        return score_route(row.session, wire.ScoreRequest.model_validate(asked), house)
+    segments = trace.origin.segments
+    # its own segment begins after all that was given, a branch's new text as well
+    made = len(trace) - segments[-1].start if segments else 0
     if made > 0:
         wanted = {**asked["settings"]}
         wanted["max_new_tokens"] = max(0, wanted["max_new_tokens"] - made)

@@ -26,18 +26,25 @@ DEEPEST = 2  # levels below a root that are looked at
 
 @dataclass
 class Offer:
-    """A model that may be loaded. ``size``: bytes of its weights on the disk, if known."""
+    """A model that may be loaded. ``size``: bytes of its weights on the disk, if known; ``taken``:
+    bytes in memory, once it was loaded (a wider number type and packed copies count)."""
 
     id: str
     name: str
     address: str | None
     size: int | None = None
+    taken: int = 0
     state: State = "unloaded"
     error: str = ""
     model: Model | None = field(default=None, repr=False)
     digest: str = ""
     users: int = 0
     used: float = 0.0
+
+    @property
+    def needs(self) -> int:
+        """Bytes that it takes, as far as is known by now."""
+        return self.taken or self.size or 0
 
 
 class Models:
@@ -153,6 +160,7 @@ class Models:
                 return offer.model
             if offer.state == "loading":
                 raise BusyError(f"{offer.name} is being loaded", 2)
+            self._refuse_too_large(offer)
             self._make_room(offer)
             offer.state, offer.error = "loading", ""
         try:
@@ -181,26 +189,38 @@ class Models:
         with self._guard:
             offer.model, offer.digest = model, model.info.model_digest
             offer.name = model.info.name or offer.name
+            offer.taken = model.info.weight_bytes
             offer.state, offer.error, offer.used = "loaded", "", time.monotonic()
-        log.info("loaded %s", offer.name)
+            try:  # it may take more than its files did
+                self._make_room(offer)
+            except BusyError:
+                log.warning("the loaded models take more than the budget; all others are in use")
+        log.info("loaded %s: %d MiB", offer.name, offer.needs >> 20)
 
-    def _make_room(self, wanted: Offer) -> None:
-        if self._budget is None or wanted.size is None:
-            return
-        if wanted.size > self._budget:
+    def _refuse_too_large(self, wanted: Offer) -> None:
+        if self._budget is not None and (wanted.size or 0) > self._budget:
             raise CapacityError(
-                f"{wanted.name} takes {wanted.size >> 20} MiB; the budget for models is "
+                f"{wanted.name} takes {(wanted.size or 0) >> 20} MiB; the budget for models is "
                 f"{self._budget >> 20} MiB (--model-budget)"
             )
-        held = [o for o in self._offers.values() if o.state in ("loaded", "loading")]
-        total = wanted.size + sum(o.size or 0 for o in held)
+
+    def _make_room(self, wanted: Offer) -> None:
+        """Unload what was not used for longest until the budget holds ``wanted`` as well; one that
+        alone takes more than the budget in memory has it to itself."""
+        if self._budget is None:
+            return
+        held = [
+            o for o in self._offers.values() if o is not wanted and o.state in ("loaded", "loading")
+        ]
+        total = wanted.needs + sum(o.needs for o in held)
         for offer in sorted(held, key=lambda o: o.used):
             if total <= self._budget:
                 return
             if offer.state == "loaded" and not offer.users:
-                total -= offer.size or 0
+                total -= offer.needs
                 self.unload(offer.id)
-        if total > self._budget:
+                held = [o for o in held if o is not offer]
+        if total > self._budget and held:
             raise BusyError(f"no room for {wanted.name}: the loaded models are in use", 5)
 
 

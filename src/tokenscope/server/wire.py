@@ -57,7 +57,11 @@ class AbilityInfo(Response):
 
 
 class ModelResponse(Response):
-    """The model bar. A size is null where the backend (a server) does not tell it."""
+    """The model bar. A size is null where the backend (a server) does not tell it.
+
+    ``start_token``: the literal put before plain prompts, "" for none. ``errors``: column -> how
+    far 16-bit arithmetic moves it, in the column's own unit; {} for float32.
+    """
 
     name: str
     architecture: str
@@ -75,6 +79,8 @@ class ModelResponse(Response):
     model_digest: str
     tokenizer_digest: str
     attention_layers: list[int]
+    start_token: str
+    errors: dict[str, float]
     notes: list[str]
     abilities: AbilityInfo
     columns: list[ColumnInfo]
@@ -354,6 +360,14 @@ class CommittedEvent(Response):
     tokens: int
 
 
+class WaitingEvent(Response):
+    """The disk has not answered for so many seconds: the run waits for it, nothing is lost. Any
+    later event of the run says that it has answered."""
+
+    type: Literal["waiting"]
+    seconds: float
+
+
 class EndEvent(Response):
     """Last event of a run that ended well (also when it was cancelled)."""
 
@@ -378,7 +392,7 @@ class ErrorEvent(Response):
 
 
 StreamEvent = Annotated[
-    StartEvent | StepEvent | ProgressEvent | CommittedEvent | EndEvent | ErrorEvent,
+    StartEvent | StepEvent | ProgressEvent | CommittedEvent | WaitingEvent | EndEvent | ErrorEvent,
     Field(discriminator="type"),
 ]
 

@@ -122,5 +122,5 @@ def new_id() -> str:
 
 
 def now(before: timedelta = timedelta(0)) -> str:
-    """UTC, ISO 8601, to the millisecond: sorts as text. ``before``: as long ago."""
-    return (datetime.now(UTC) - before).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """UTC, ISO 8601, to the microsecond: sorts as text. ``before``: as long ago."""
+    return (datetime.now(UTC) - before).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenscope.errors import CapacityError, InputError
+from tokenscope.errors import CapacityError, InputError, StoreDamaged
 from tokenscope.trace.container import Stored
 
 TOP_K = 16
@@ -126,7 +126,8 @@ class Attention:
     def block(self, t: int) -> NDArray[np.float32]:
         """float32 (L, H, t): all rows of token ``t``, dense; ``top`` leaves unrecorded keys 0.
 
-        Raises InputError when ``t`` has no recorded rows, or a file holds keys after ``t``.
+        Raises InputError when ``t`` has no recorded rows, StoreDamaged when a file holds keys
+        after ``t`` or has been cut short.
         """
         held = self._holder(t)
         layers, heads = len(self.layers), self.heads
@@ -142,6 +143,8 @@ class Attention:
         dense = np.zeros((layers, heads, t), dtype=np.float32)
         li, hi, ki = np.nonzero(keys != NO_KEY)
         if ki.size and int(keys[li, hi, ki].max()) >= t:
+            if isinstance(held.keys, Stored):
+                raise StoreDamaged(held.keys.source.name, f"token {t} looks at a later one")
             raise InputError("attention", f"token {t} cannot have looked at a later one")
         dense[li, hi, keys[li, hi, ki]] = held.weights[i][li, hi, ki]
         dense[:, :, 0] = held.sink[i]

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenscope.disk import failure
-from tokenscope.errors import InputError
+from tokenscope.errors import InputError, StoreDamaged
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8"),
@@ -67,7 +67,7 @@ class Source:
 
     def read(self, start: int, size: int) -> bytes | memoryview:
         """Exactly these bytes. Raises InputError when they are not there, StoreError when the
-        disk fails."""
+        disk fails or the file was cut short after it was opened."""
         if self._data is not None:
             found: bytes | memoryview = self._data[start : start + size]
         else:
@@ -79,6 +79,8 @@ class Source:
                     found += more
             except OSError as error:
                 raise failure(error, Path(self.name)) from error
+        if len(found) != size and self._data is None and start + size <= self.size:
+            raise StoreDamaged(self.name, f"it was cut short: {size} bytes expected at {start}")
         if len(found) != size:
             raise InputError(self.name, f"ends too early: {size} bytes expected at {start}")
         return found

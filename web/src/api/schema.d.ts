@@ -1315,6 +1315,9 @@ export interface components {
         /**
          * ModelResponse
          * @description The model bar. A size is null where the backend (a server) does not tell it.
+         *
+         *     ``start_token``: the literal put before plain prompts, "" for none. ``errors``: column -> how
+         *     far 16-bit arithmetic moves it, in the column's own unit; {} for float32.
          */
         ModelResponse: {
             abilities: components["schemas"]["AbilityInfo"];
@@ -1332,6 +1335,10 @@ export interface components {
             device: string;
             /** Dtype */
             dtype: string;
+            /** Errors */
+            errors: {
+                [key: string]: number;
+            };
             /** Heads */
             heads: number | null;
             /** Hidden */
@@ -1350,6 +1357,8 @@ export interface components {
             notes: string[];
             /** Parameters */
             parameters: number | null;
+            /** Start Token */
+            start_token: string;
             /** Tokenizer Digest */
             tokenizer_digest: string;
             /** Version */
@@ -1881,7 +1890,7 @@ export interface components {
          */
         StreamMessage: {
             /** Event */
-            event: components["schemas"]["StartEvent"] | components["schemas"]["StepEvent"] | components["schemas"]["ProgressEvent"] | components["schemas"]["CommittedEvent"] | components["schemas"]["EndEvent"] | components["schemas"]["ErrorEvent"];
+            event: components["schemas"]["StartEvent"] | components["schemas"]["StepEvent"] | components["schemas"]["ProgressEvent"] | components["schemas"]["CommittedEvent"] | components["schemas"]["WaitingEvent"] | components["schemas"]["EndEvent"] | components["schemas"]["ErrorEvent"];
             /**
              * Kind
              * @enum {string}
@@ -2082,6 +2091,20 @@ export interface components {
             t: number;
             /** Verdicts */
             verdicts: ("viable" | "not" | "unknown")[];
+        };
+        /**
+         * WaitingEvent
+         * @description The disk has not answered for so many seconds: the run waits for it, nothing is lost. Any
+         *     later event of the run says that it has answered.
+         */
+        WaitingEvent: {
+            /** Seconds */
+            seconds: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "waiting";
         };
     };
     responses: never;

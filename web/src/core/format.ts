@@ -63,6 +63,13 @@ export function unitName(unit: string): string {
   return unit.replace('^2', '²').replace('^3', '³')
 }
 
+/** The error bar of a column in words: ± 0.11 nats in bfloat16; null where there is none. */
+export function errorBar(error: number | undefined, unit: string, dtype: string): string | null {
+  if (!error) return null
+  const named = unitName(unit)
+  return `± ${number(error, 2)}${named === '' ? '' : ` ${named}`} in ${dtype}`
+}
+
 /** A message as a sentence. */
 export function sentence(message: string): string {
   const s = message.trim()

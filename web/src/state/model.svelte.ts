@@ -1,6 +1,7 @@
 /** The loaded model and its gallery: what the server can do, and what its columns mean. */
 import { api } from '../api/client'
 import type { ColumnInfo, GalleryItem, ModelInfo } from '../api/types'
+import { errorBar } from '../core/format'
 
 class Model {
   info = $state.raw<ModelInfo | null>(null)
@@ -13,6 +14,14 @@ class Model {
     const [info, gallery] = await Promise.all([api.model(), api.gallery()])
     this.info = info
     this.gallery = gallery
+  }
+
+  /** The column's error bar in words, by a trace's origin or else by the loaded model. */
+  error(column: string, origin: Record<string, unknown> = {}): string | null {
+    const own = origin.errors as Record<string, number> | undefined
+    const dtype = (origin.dtype as string | undefined) || this.info?.dtype || ''
+    const errors = own ?? this.info?.errors ?? {}
+    return errorBar(errors[column], this.columns.get(column)?.unit ?? '', dtype)
   }
 
   get abilities() {

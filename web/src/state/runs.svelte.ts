@@ -21,6 +21,8 @@ export interface Run {
   /** Most new tokens that it may make. */
   limit: number
   tokensPerS: number | null
+  /** Seconds that the server's disk has not answered for; null when it does. */
+  disk: number | null
 }
 
 export type Prompt =
@@ -225,11 +227,13 @@ class Runs {
     const trace = line.trace
     if (event.type === 'start') void this.start(run, line, event)
     else if (!trace) return
+    else if (event.type === 'waiting') this.change(trace, { disk: event.seconds })
     else if (event.type === 'progress') {
-      this.change(trace, { prefill: { done: event.done, total: event.total } })
+      this.change(trace, { prefill: { done: event.done, total: event.total }, disk: null })
     } else if (event.type === 'step') {
       trace.append(event)
       if (!event.prompt) this.count(line, trace, event.start + event.ids.length)
+      else if (this.byNode[trace.node.id]?.disk) this.change(trace, { disk: null })
       this.paint(trace)
       const token = this.wanted.get(run)?.token ?? null
       if (token !== null && trace.length > token) {
@@ -267,7 +271,7 @@ class Runs {
     }
     const trace = line.trace
     traces.put(trace)
-    const fresh = { id: run, node: node.id, prefill: null, made: 0, limit: 0, tokensPerS: null }
+    const fresh = { id: run, node: node.id, prefill: null, made: 0, limit: 0, tokensPerS: null, disk: null }
     this.byNode = { ...this.byNode, [node.id]: fresh }
     this.asking = false
     const wanted = this.wanted.get(run)
@@ -305,7 +309,7 @@ class Runs {
     line.began ??= { at: performance.now(), made }
     const seconds = (performance.now() - line.began.at) / 1000
     const tokensPerS = seconds > 0.05 ? (made - line.began.made) / seconds : null
-    this.change(trace, { prefill: null, made, limit, tokensPerS })
+    this.change(trace, { prefill: null, made, limit, tokensPerS, disk: null })
   }
 
   private end(run: string, node: string): void {

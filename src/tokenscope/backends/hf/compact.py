@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 from torch.nn import functional as F
 
@@ -23,6 +24,7 @@ STATIC_ROPE = ("default", "linear", "llama3")
 ROPE_ROWS = 1024
 MOST_TOKENS = 16  # of one feed; from there on the fused kernels of a prefill are faster
 PACKED_BYTES = 1 << 30  # a model whose weights are larger is not packed a second time
+PACKED_SHARE = 0.5  # nor one whose second copy would take more than this share of free memory
 PACKED_ROWS = 64  # more tokens than this gain nothing from packed weights
 
 
@@ -54,6 +56,11 @@ class Matrix:
         self.packed: torch.Tensor | None = None
         if pack:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, 8)
+
+    @property
+    def packed_bytes(self) -> int:
+        """What the second copy takes."""
+        return self.weight.nbytes if self.packed is not None else 0
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """(n, in) to (n, out)."""
@@ -95,14 +102,24 @@ class CompactStep:
         self.norm = inner.norm.weight
         self.rotary = inner.rotary_emb
         size = sum(p.nbytes for p in model.parameters())
-        pack = (
+        suits = (
             self.embedding.device.type == "cpu" and self.embedding.dtype == torch.float32
             and size <= PACKED_BYTES and torch.backends.mkldnn.is_available()
         )  # fmt: skip
-        self.packed_bytes = size if pack else 0
+        pack = suits and size <= PACKED_SHARE * psutil.virtual_memory().available
         self.head = Matrix(model.lm_head.weight, model.lm_head.bias, pack)
         self.layers = [_fused(layer, pack) for layer in inner.layers]
+        self.packed_bytes = sum(m.packed_bytes for m in self._matrices())
+        self.note = ""
+        if pack:
+            self.note = f"packed weights: a second copy of {self.packed_bytes / 1e6:.0f} MB"
+        elif suits:
+            self.note = "weights are not packed a second time: memory is short"
         self._cos = self._sin = torch.empty(0, self.width)
+
+    def _matrices(self) -> list[Matrix]:
+        inner = [m for w in self.layers for m in (w.qkv, w.out, w.gate_up, w.down)]
+        return [self.head, *inner]
 
     def _rope(self, spans: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and signed sin (N, 1, D) of the positions in ``spans``, from a table that grows."""

@@ -118,6 +118,7 @@ def _open(
         tokenizer_digest=digest((checkpoint.path / "tokenizer.json",)),
         attention_layers=found.layers,
         state_bytes_per_token=2 * len(found.layers) * kv_heads * width * size,
+        weight_bytes=_taken(model) + (found.compact.packed_bytes if found.compact else 0),
         notes=tuple(notes), versions=versions(),
         start_token="".join(vocabulary.label(i) or "" for i in start),
     )  # fmt: skip
@@ -129,6 +130,14 @@ def _open(
         model, vocabulary, info, abilities, _stops(model, opened, claims.rows), start, marks,
         template, opened.names, found.compact, place,
     )  # fmt: skip
+
+
+def _taken(model: torch.nn.Module) -> int:
+    """Bytes of the weights and buffers in memory; what modules share counts once."""
+    tensors = (*model.parameters(), *model.buffers())
+    return sum(
+        {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()
+    )
 
 
 def _name(address: str | Path | None, checkpoint: Checkpoint) -> str:

@@ -78,6 +78,7 @@ def probe(model: Any) -> Probe:
             gap = _compact_difference(model, compact, ids, logits, reference)
             if gap <= limit:
                 notes.append(f"lean step checked against {against}: {gap:.1e}")
+                notes += [compact.note] if compact.note else []
             else:
                 notes.append(f"lean step not used: it differs by {gap:.1e} from {against}")
                 compact = None
