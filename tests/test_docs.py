@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -70,3 +71,26 @@ def test_every_command_is_in_the_docs() -> None:
     text = (ROOT / "docs/cli.md").read_text()
     for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
         assert name in text
+
+
+def test_the_house_is_the_one_that_is_described() -> None:
+    """Every file of the package is named in docs/design.md in the line of its room."""
+    listing = (ROOT / "docs/design.md").read_text().split("## The house")[1].split("```")[1]
+    rooms = {name: set(re.findall(r"\w+", text)) for name, text in re.findall(
+        r"^[ \d]*?(\w+)/ +(.*?)(?=^[ \d]*?\w+/ |\Z)", listing, re.MULTILINE | re.DOTALL,
+    )}  # fmt: skip
+    for file in sorted((ROOT / "src/tokenscope").rglob("*.py")):
+        if file.stem.startswith("__"):
+            continue
+        room = file.parent.name
+        named = rooms[room] if room in rooms else set(re.findall(r"\w+", listing))
+        assert file.stem in named, f"{room}/{file.name}"
+
+
+def test_the_route_table_is_that_of_the_server() -> None:
+    row = re.compile(r"^\| (GET|POST|PATCH|DELETE) `([^`?]*)", re.MULTILINE)
+    told = {(m, re.sub(r"{\w+}", "{}", path))
+            for m, path in row.findall((ROOT / "docs/design.md").read_text())}  # fmt: skip
+    paths = json.loads((ROOT / "web/openapi.json").read_text())["paths"]
+    have = {(m.upper(), re.sub(r"{\w+}", "{}", path)) for path, at in paths.items() for m in at}
+    assert told == have
