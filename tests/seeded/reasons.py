@@ -7,7 +7,7 @@ from tests.seeded.defect import Defect
 REASONS = (
     Defect(
         "gradient-without-input", "explain/gradients.py",
-        "values = (embeds * gradient).sum(-1)", "values = gradient.sum(-1)",
+        "values = (embeds * slope).sum(-1)", "values = slope.sum(-1)",
         "input x gradient without the input",
         ("tests/explain/test_attribution.py::test_input_x_gradient_equals_captum",),
     ),

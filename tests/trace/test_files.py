@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 import tokenscope as ts
 from bench.traces import arrays, fuzz, header, oddly_zipped, sample, zipped
-from tokenscope.errors import InputError, StoreGone
+from tokenscope.errors import InputError, StoreDamaged, StoreGone
 from tokenscope.trace import Attention, Trace, attention
 from tokenscope.trace.container import Stored
 from tokenscope.trace.files import AT_ONCE
@@ -123,7 +123,7 @@ def test_a_file_cut_short_under_a_reader_is_an_error_not_a_crash(tmp_path: Path)
     with open(path, "r+b") as file:
         file.truncate(4000)
     assert back.attention is not None
-    with pytest.raises(InputError, match="too early"):
+    with pytest.raises(StoreDamaged, match="cut short"):
         back.attention.block(700)
 
 
