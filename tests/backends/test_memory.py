@@ -62,5 +62,6 @@ def test_any_order_of_appending_forking_and_going_back_is_right() -> None:
 def test_runs_at_once_give_what_they_give_alone(bundled: Model) -> None:
     found = concurrent(bundled, runs=4, prompt_tokens=24, new_tokens=12)
     assert found["equal_ids"] + found["near_ties"] == 4
+    assert found["ratio_speculate_auto"] > 0
     assert found["worst"] is not None
     assert found["worst"] <= 1e-4

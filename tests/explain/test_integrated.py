@@ -80,6 +80,21 @@ def test_the_bundled_model_converges_at_once(bundled: ts.Model) -> None:
     assert "from the mean embedding" in why.note and "Tried before" not in why.note
 
 
+def test_what_will_not_settle_is_known_before_it_is_paid() -> None:
+    """A rough line costs 33 runs and no gradient; a hopeless one the first 48."""
+
+    def wave(high: float, turns: float) -> Line:
+        ends = torch.zeros(1, 2, 1, dtype=torch.float64), torch.ones(1, 2, 1, dtype=torch.float64)
+        return Line("nothing", *ends, lambda r: high * torch.sin(turns * r[:, 0, 0]) + r[:, 1, 0])
+
+    rough = settle(wave(30.0, 71.0))
+    assert rough.points == 0 and not rough.ok and "too rough to begin" in str(rough)
+    assert not rough.values.any()
+    hopeless = settle(wave(1.0, 171.0))
+    assert hopeless.points == 48 and not hopeless.ok
+    assert settle(wave(1.0, 7.0)).ok
+
+
 def test_what_does_not_converge_names_what_was_tried(
     bundled: ts.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +104,7 @@ def test_what_does_not_converge_names_what_was_tried(
     monkeypatch.setattr(integrated, "GAP_SHARE", 0.0)
     monkeypatch.setattr(integrated, "GAP_NATS", 1e-7)
     monkeypatch.setattr(integrated, "ROUGH", 1e12)
+    monkeypatch.setattr(integrated, "HOPELESS", 1e12)
     asked = asked_of(bundled, trace, len(trace) - 1, None, None)
     with pytest.raises(AbilityError) as refused:
         integrated_gradients(asked, budget=0)

@@ -32,6 +32,7 @@ POINTS = 4
 PANELS = 4
 LOOKS = 32  # runs without gradients that tell how rough f is, before anything dear
 ROUGH = 400.0  # of the tolerance; small models settle at 20 to 90
+HOPELESS = 32.0  # tolerances of error after the first 48 points: SmolLM2 60 to 140, small models 2
 BUDGET = 256  # gradients per line
 NARROW = 1e-3  # f that still changes within such a panel jumps: experts, or 16 bits
 LAYER = 2  # the stream after two layers
@@ -234,6 +235,8 @@ def settle(line: Line, control: Control = QUIET, budget: int = BUDGET) -> Settle
         apart = np.abs(np.sum([p.apart for p in panels], axis=0)).max()
         error = float(max(sum(p.gap for p in panels), apart))
         if not error > tolerance(total):
+            break
+        if len(panels) == PANELS and error > HOPELESS * tolerance(total):
             break
         worst = _worst(panels, tolerance(total))
         if spent + 4 * POINTS * len(worst) > budget:

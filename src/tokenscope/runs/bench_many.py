@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,11 @@ def concurrent(
 ) -> dict[str, Any]:
     """``runs`` decodings at once, a thread each, against the same one after another.
 
-    Greedy, everything recorded, no look-up speculation. Ids must be equal; where they part, the
-    margin there tells whether it was a near tie. ``worst`` is the largest difference of a column.
+    Greedy, everything recorded. One after another is ``generate`` in a loop with the same settings:
+    ``ratio`` without look-up speculation on either side, ``ratio_speculate_auto`` with it on both
+    (it rests while others decode beside a run, so a run alone gains more by it). Ids must be equal;
+    where they part, the margin there tells whether it was a near tie. ``worst`` is the largest
+    difference of a column.
     """
     prompts = []
     for n in range(runs):
@@ -41,12 +45,16 @@ def concurrent(
     _alone(engine, prompts[:1], settings)  # warms up
     alone_s, alone = _alone(engine, prompts, settings)
     together_s, together = _together(engine, prompts, settings)
+    auto = replace(settings, speculate="auto")
+    alone_auto_s, _ = _alone(engine, prompts, auto)
+    together_auto_s, _ = _together(engine, prompts, auto)
     tokens = sum(len(t) - t.n_prompt for t in alone)
     parted = [_parting(a, b) for a, b in zip(alone, together, strict=True)]
     return {
         "alone_tokens_per_s": tokens / alone_s,
         "together_tokens_per_s": sum(len(t) - t.n_prompt for t in together) / together_s,
         "ratio": alone_s / together_s,
+        "ratio_speculate_auto": alone_auto_s / together_auto_s,
         "runs": runs,
         "equal_ids": parted.count(None),
         "parted_at_margin": [p for p in parted if p is not None],

@@ -17,8 +17,9 @@ from tokenscope.trace.columns import F32
 from tokenscope.trace.origin import Segment
 from tokenscope.trace.record import Trace
 
-# of max(1, |value|): what feeding in other pieces moves in float32. Measured: 1.1e-5 on the
-# bundled model, 3.3e-5 on SmolLM2-135M, whose logits are larger.
+# of max(1, |value|): what feeding in other pieces moves in float32, since a product of one row and
+# one of several sum in other orders. Seen so far: 5e-6 to 1.6e-5 on the bundled model, 6e-5 on
+# SmolLM2-135M, whose logits are larger.
 TOLERANCE = 1e-4
 RANK_TOLERANCE = 0.01  # of max(100, rank): one place near the top, neighbours that tie below
 NOT_COMPARED = ("time_ms",)
