@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -14,36 +15,32 @@ from tokenscope.server.feed import Gap
 from tokenscope.server.jobs import Job
 from tokenscope.server.wire import DoneEvent
 
+T = TypeVar("T")
 
-class Explain:
-    """``make`` gets progress and cancel; what it makes has been checked already."""
 
-    def __init__(self, make: Callable[[Control], Explaining], held: ExitStack) -> None:
-        self._held = held  # the model, until the job is over
+class Asking(Generic[T]):
+    """A job that works through one question and keeps nothing of it in the store.
+
+    ``make`` gets progress and cancel; what it makes has been checked already. ``held`` holds the
+    model until the job is over.
+    """
+
+    def __init__(self, make: Callable[[Control], T], held: ExitStack) -> None:
+        self._held = held
         self._job: Job | None = None
         # made here, so that a bad request is refused before there is a job
-        self._explaining = make(Control(self._progress, self._cancelled))
+        self.asked = make(Control(self._progress, self._cancelled))
 
     def run(self, job: Job) -> None:
         """From ``start`` to ``done``."""
         self._job = job
         with self._held:
-            self._explain(job)
+            self.work(job)
+            job.say(DoneEvent(type="done", finish="done"))
 
-    def _explain(self, job: Job) -> None:
-        also = self._explaining.also
-        job.say(wire.ExplainStart(type="start", run=job.id, tables=list(also)))
-        made = self._explaining.attribution()
-        job.say(attribution(made))
-        for name in also:
-            table = self._explaining.table(made, name)
-            job.say(
-                wire.TableEvent(
-                    type="table", name=name, rows=table.plain(),
-                    definitions=list(table.definitions), note=table.note, refused=table.refused,
-                )
-            )  # fmt: skip
-        job.say(DoneEvent(type="done", finish="done"))
+    def work(self, job: Job) -> None:
+        """Say everything between; by kind of job."""
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """It asks between its pieces of work."""
@@ -52,7 +49,7 @@ class Explain:
         """Nothing is kept of it."""
 
     def again(self, gap: Gap) -> list[BaseModel]:
-        """Nothing falls out: an explanation has few events."""
+        """Nothing falls out: such a job has few events."""
         return []
 
     def _progress(self, done: int, total: int, what: str) -> None:
@@ -61,6 +58,25 @@ class Explain:
 
     def _cancelled(self) -> bool:
         return self._job is not None and self._job.cancelled()
+
+
+class Explain(Asking[Explaining]):
+    """The attribution, then one table after another."""
+
+    def work(self, job: Job) -> None:
+        """``start``, ``attribution``, and a ``table`` each."""
+        also = self.asked.also
+        job.say(wire.ExplainStart(type="start", run=job.id, tables=list(also)))
+        made = self.asked.attribution()
+        job.say(attribution(made))
+        for name in also:
+            table = self.asked.table(made, name)
+            job.say(
+                wire.TableEvent(
+                    type="table", name=name, rows=table.plain(),
+                    definitions=list(table.definitions), note=table.note, refused=table.refused,
+                )
+            )  # fmt: skip
 
 
 def attribution(made: Explanation) -> wire.AttributionEvent:

@@ -83,18 +83,23 @@ def patch_route(node: str, body: wire.PatchRequest, house: TheHouse) -> JobInfo:
     row, trace = house.store.node(node), house.store.trace(node)
     if not 1 <= body.at <= len(trace):
         raise InputError("at", f"must lie in 1..{len(trace)}")
+    model = house.models.maker(trace)
 
     def make(control: Control) -> PatchJob:
-        corrupt = edited(house.model, trace.cut(body.at), body.corrupt)
+        corrupt = edited(model, trace.cut(body.at), body.corrupt)
         tail = Trace(corrupt.tokens.joined(trace.tokens.slice(body.at, len(trace))), 0)
         same = len(tail) == len(trace)
         return PatchJob(
-            house.model, trace, tail, body.at, body.contrast, body.token, body.parts,
+            model, trace, tail, body.at, body.contrast, body.token, body.parts,
             body.noising, None if same else "ends", control,
         )  # fmt: skip
 
-    with house.jobs.place() as place:
-        return place.start("patch", row.session, node, Patch(make)).info()
+    with house.jobs.place() as place, ExitStack() as held:
+        held.enter_context(house.models.lease(model))
+        kept = ExitStack()
+        work = Patch(make, kept)
+        kept.push(held.pop_all())
+        return place.start("patch", row.session, node, work).info()
 
 
 @router.post("/nodes/{node}/ablate")
