@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tokenscope.trace.record import VIEWS
 
 if TYPE_CHECKING:
+    from tokenscope import edits
     from tokenscope.errors import TokenScopeError
     from tokenscope.runs.explain_many import explain_many
     from tokenscope.runs.generate import Settings
@@ -25,6 +26,7 @@ __all__ = [
     "TokenScopeError",
     "Trace",
     "Tree",
+    "edits",
     "explain_many",
     "load",
     "read",
@@ -54,6 +56,8 @@ VIEWS.promise("html", "tokenscope.runs.notebook")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "edits":
+        return import_module("tokenscope.edits")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'tokenscope' has no attribute {name!r}")
@@ -61,4 +65,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "edits"])

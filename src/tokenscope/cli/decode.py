@@ -32,6 +32,9 @@ ColumnOption = Annotated[str, typer.Option("--column", "-c", help="What the colo
 SaveOption = Annotated[
     Path | None, typer.Option("--save", help="Keep the trace in a file (read it with ts.read).")
 ]
+EditsOption = Annotated[
+    Path | None, typer.Option("--edits", help="A TOML file of edits: bans, grammars, ablations.")
+]
 LanguageOption = Annotated[str, typer.Option(help="Language of the code. Default: detected.")]
 AlternativesOption = Annotated[
     int, typer.Option(min=0, max=100, help="How many candidates each position keeps.")
@@ -56,6 +59,7 @@ def generate(
     speculate: Annotated[
         str, typer.Option(help="auto: check what repeats in one pass (same tokens); none.")
     ] = "auto",
+    edits: EditsOption = None,
     language: LanguageOption = "",
     column: ColumnOption = "surprisal",
     save: SaveOption = None,
@@ -64,6 +68,7 @@ def generate(
     as_json: JsonOption = False,
 ) -> int:
     """Continue a prompt; in a terminal the tokens are coloured by a column as they come."""
+    from tokenscope.runs.edits import read_edits
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.generate import generate as start
 
@@ -74,6 +79,7 @@ def generate(
         min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()),
         alternatives=alternatives, attention=attention,  # type: ignore[arg-type]
         speculate=speculate,  # type: ignore[arg-type]
+        edits=read_edits(edits) if edits is not None else (),
     )  # fmt: skip
     engine = wanted.load()
     run = start(engine, prompt=text, suffix=suffix, language=language, settings=settings)
