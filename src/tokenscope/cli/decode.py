@@ -153,6 +153,8 @@ def show(run: Run | Windows, column: str, save: Path | None, as_json: bool) -> i
         run.cancel()  # ends within a step; what was decoded is still shown
 
     before = signal.signal(signal.SIGINT, interrupt)
+    if run.cost:
+        say(run.cost)
     try:
         if painter is not None:
             paint(run, painter)
