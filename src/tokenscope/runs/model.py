@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.explain import Explanation
     from tokenscope.runs.lens import Lenses
-    from tokenscope.runs.many import Request
+    from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
@@ -65,6 +65,17 @@ class Model(Engine):
         from tokenscope.runs.many import generate_many
 
         return generate_many(self, requests, Settings(**settings))
+
+    def fork_many(
+        self, branches: Iterable[Branch | tuple[Trace, int, Any]], **settings: Any
+    ) -> list[Trace]:
+        """One branch per (trace, at, token), decoded together: the same ids as ``fork`` of each.
+
+        Settings as in ``generate``; a ``runs.many.Branch`` may hold some of its own.
+        """
+        from tokenscope.runs.many import fork_many
+
+        return fork_many(self, branches, Settings(**settings))
 
     def replay(self, trace: Trace) -> Replay:
         """Run a trace again and compare; see ``tokenscope.runs.replay``. Raises MissingError."""
