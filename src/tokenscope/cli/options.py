@@ -60,6 +60,7 @@ class Wanted:
     allow_network: bool = False
     start_token: str = "auto"
     allow_links: bool = False
+    kept_bytes: int | None = None
 
     def load(self, root: Path | None = None) -> Model:
         """Open it. Torch is imported here, not before."""
@@ -77,7 +78,7 @@ class Wanted:
                 self.model, dtype=self.dtype, device=self.device,
                 allow_network=self.allow_network, root=root,
                 start_token=self.start_token,  # type: ignore[arg-type]
-                allow_links=self.allow_links,
+                allow_links=self.allow_links, kept_bytes=self.kept_bytes,
             )  # fmt: skip
 
     def refuse(self) -> None:
