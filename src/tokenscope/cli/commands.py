@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
     """Run one command. Returns the exit code."""
     as_json = "--json" in arguments
     if COMPLETING in os.environ:  # a shell asks what could stand at the cursor
-        from typer.completion import completion_init
+        from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()
     command: Any = typer.main.get_command(app)

@@ -13,7 +13,7 @@ def completion(
     shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish.")],
 ) -> int:
     """Print the script that teaches a shell to complete this command."""
-    from typer.completion import get_completion_script
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     print(get_completion_script(
         prog_name="tokenscope", complete_var="_TOKENSCOPE_COMPLETE", shell=shell,

@@ -61,7 +61,7 @@ def chat(
     one = message is not None or file is not None
     if not one and (as_json or not sys.stdin.isatty()):
         raise InputError("MESSAGE", "give a message, a --file, or - for stdin")
-    text = given(message, file, "MESSAGE") if one else ""
+    text: str | None = given(message, file, "MESSAGE") if one else None
     said = history(None if after is None else saved(after, "--after"))
     if system is not None:
         if said:
@@ -70,7 +70,7 @@ def chat(
     engine = wanted.load()
     able(engine.backend)
     code = 0
-    while one or (text := ask()) is not None:
+    while (text := text if one else ask()) is not None:
         said.append({"role": "user", "content": text})
         run = start(engine, messages=said, language=language, settings=settings)
         trace = watch(run, column, as_json)
