@@ -7,6 +7,7 @@ from dataclasses import replace
 from threading import Lock
 
 from tokenscope.control import Control
+from tokenscope.decode.appliers import INNER
 from tokenscope.decode.collect import Collector
 from tokenscope.decode.engine import Engine, Plan
 from tokenscope.decode.step import Step
@@ -80,6 +81,12 @@ class Run:
         return self.trace
 
     def _keep(self) -> None:
-        if self._decoding.state is not None:
-            inner = self._plan.applied.inner
-            self._engine.prefixes.put(self._decoding.state, self.trace, inner)
+        if self._decoding.state is None:
+            return
+        inner = self._plan.applied.inner
+        trace = self.trace
+        # a start that was measured under other inner edits (a parent's) is no start for others
+        own = all(
+            tuple(e for e in s.edits if e.kind in INNER) == inner for s in trace.origin.segments
+        )
+        self._engine.prefixes.put(self._decoding.state, trace if own else None, inner)
