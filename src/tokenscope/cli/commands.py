@@ -16,6 +16,7 @@ from tokenscope.cli import (
     decode,
     doctor,
     explain,
+    explore,
     models,
     replay,
     serve,
@@ -30,8 +31,8 @@ app = typer.Typer(
 )  # fmt: skip
 for command in (
     serve.serve, decode.generate, decode.score, models.models, explain.explain, causes.patch,
-    causes.ablate, causes.lens, causes.heads, structure.structure, replay.replay, bench.bench,
-    doctor.doctor, backup.backup, backup.restore, backup.purge,
+    causes.ablate, causes.lens, causes.heads, structure.structure, explore.explore, replay.replay,
+    bench.bench, doctor.doctor, backup.backup, backup.restore, backup.purge,
 ):  # fmt: skip
     app.command()(command)
 
