@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokenscope.cli.decode import FileOption, LanguageOption, given
+from tokenscope.cli.decoding import FileOption, LanguageOption
 from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say, table
+from tokenscope.cli.texts import given, saved
 from tokenscope.control import Control
 from tokenscope.errors import InputError
 
@@ -89,9 +90,7 @@ def explore(
     if trace is not None:
         if prompt is not None or file is not None:
             raise InputError("PROMPT", "give a prompt or --trace, not both")
-        from tokenscope.trace import read
-
-        source = read(trace)
+        source = saved(trace, "--trace")
     else:
         source = given(prompt, file, "PROMPT")
     engine = wanted.load()

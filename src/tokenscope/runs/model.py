@@ -185,12 +185,15 @@ def load(
     root: str | Path | None = None,
     start_token: StartToken = "auto",
     allow_links: bool = False,
+    kept_bytes: int | None = None,
 ) -> Model:
     """Load a model: the bundled one, a folder in Hugging Face format, or a hub id.
 
     The network is not used unless ``allow_network``. ``start_token``: whether plain prompts begin
     with one (``auto``: as the model's own tokenizer does). ``allow_links``: the folder's files may
-    be links that leave it. Raises ModelError, InputError, CapacityError.
+    be links that leave it. ``kept_bytes``: how much memory states of earlier prompts and branches
+    may take, so that what starts with them starts at once (default 1 GiB). Raises ModelError,
+    InputError, CapacityError.
     """
     folder = Path(root) if root is not None else None
     options = Options(dtype, device, allow_network, folder, start_token, allow_links)
@@ -198,4 +201,4 @@ def load(
     errors = column_errors(backend)
     notes = (*backend.info.notes, *error_note(errors))
     backend.info = replace(backend.info, errors=errors, notes=notes)
-    return Model(backend)
+    return Model(backend, kept_bytes)

@@ -80,6 +80,8 @@ class Decode:
                 ))  # fmt: skip
             if step.progress is not None:
                 job.step(*step.progress, "prompt")
+            elif not step.prompt:  # the steps tell it; this is for who asks where the run stands
+                job.progress = (step.end, run.total, "tokens")
             if job.cancelled():
                 run.cancel()
 
