@@ -149,9 +149,8 @@ def announce(served: Served, key: str, url: str, port: int, as_json: bool) -> No
         document({"url": key, "address": url, "port": port, "pid": os.getpid(),
                   "model": info.name, "data": str(served.house.store.path)})  # fmt: skip
         return
-    say(
-        f"{info.name}: {(info.parameters or 0) / 1e6:.1f} M parameters, {info.dtype}, {info.device}"
-    )
+    size = f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else "size not told"
+    say(f"{info.name}: {size}, {info.dtype}, {info.device}")
     say(f"sessions are kept in {served.house.store.path}")
     if served.house.store.kept:
         say(f"brought back {served.house.store.kept} interrupted branch(es)")
