@@ -50,8 +50,8 @@ def test_generate_prints_one_document(capsys: pytest.CaptureFixture[str]) -> Non
 def test_generate_paints_what_is_safe_to_see(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", "def f"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith('def f(x):\n    return "<U+202E>\u241b[31mred" # tab')
-    assert out.endswith('" # tab\there\n')  # the text alone: no special token, no legend
+    assert out.startswith('(x):\n    return "<U+202E>\u241b[31mred" # tab')
+    assert out.endswith('" # tab\there\n')  # what was written alone: no special token, no legend
     assert "\x1b" not in out  # not a terminal: no colours, and none that the model made up
     assert "Surprisal" not in out + err
     assert "ended by: eos" in err
@@ -276,10 +276,12 @@ def test_every_command_that_opens_a_model_takes_the_same_options() -> None:
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     opening = {
-        "serve", "generate", "score", "explain", "patch", "ablate", "lens", "heads", "structure",
-        "replay", "bench",
+        "serve", "generate", "chat", "infill", "score", "fork", "explain", "patch", "ablate",
+        "lens", "heads", "structure", "explore", "replay", "bench",
     }  # fmt: skip
-    assert set(commands) - opening == {"models", "doctor", "backup", "restore", "purge"}
+    assert set(commands) - opening == {
+        "tree", "show", "models", "doctor", "backup", "restore", "purge", "completion",
+    }  # fmt: skip
     for name in opening:
         assert set(OPTIONS) <= {p.name for p in commands[name].params}, name
 

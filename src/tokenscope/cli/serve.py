@@ -41,6 +41,10 @@ def serve(
     model_budget: Annotated[
         float | None, typer.Option(help="GiB of weights loaded at once. Default: half the memory.")
     ] = None,
+    kept_states: Annotated[
+        float,
+        typer.Option(min=0, help="GiB of memory for states of earlier prompts, of each model."),
+    ] = 1.0,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A name that browsers may ask for (repeat).")
     ] = None,
@@ -64,9 +68,11 @@ def serve(
     """Serve the page. Prints its address, which carries the key; Ctrl-C stops it."""
     from tokenscope.server.access import Access, check_bind, stored_token
     from tokenscope.server.app import open_house
+    from tokenscope.server.heap import few_arenas
     from tokenscope.server.models import Models
     from tokenscope.store import Store, default_folder
 
+    few_arenas()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if (tls_cert is None) != (tls_key is None):
@@ -81,7 +87,8 @@ def serve(
         say("loading the model ...")
 
         def load(address: str | None) -> Model:
-            return replace(wanted, model=address).load(model_root)
+            kept = int(kept_states * 2**30)
+            return replace(wanted, model=address, kept_bytes=kept).load(model_root)
 
         named = addresses(wanted.model, models, model_root)
         offered = Models(load, named, budget(model_budget), model_root)
@@ -145,9 +152,8 @@ def announce(served: Served, key: str, url: str, port: int, as_json: bool) -> No
         document({"url": key, "address": url, "port": port, "pid": os.getpid(),
                   "model": info.name, "data": str(served.house.store.path)})  # fmt: skip
         return
-    say(
-        f"{info.name}: {(info.parameters or 0) / 1e6:.1f} M parameters, {info.dtype}, {info.device}"
-    )
+    size = f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else "size not told"
+    say(f"{info.name}: {size}, {info.dtype}, {info.device}")
     say(f"sessions are kept in {served.house.store.path}")
     if served.house.store.kept:
         say(f"brought back {served.house.store.kept} interrupted branch(es)")

@@ -6,6 +6,7 @@ pages look on and may leave. One that nobody watches goes on for a while and is 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -167,6 +168,7 @@ class Jobs:
         self.most = most
         self.unattended = unattended
         self.feed = Feed()
+        self.again = asyncio.Lock()
         self._taken = 0
         self._held: OrderedDict[str, Job] = OrderedDict()
         self._changed = threading.Condition()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from tokenscope.errors import BusyError, CapacityError, ModelNotLoaded, NotFound, TokenScopeError
 from tokenscope.trace import Trace
@@ -80,7 +81,7 @@ class Models:
         return models
 
     def _offer(self, address: str | None) -> None:
-        name = "bundled" if address is None else Path(address).name or address
+        name = "bundled" if address is None else named(address)
         base = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "model"
         made = next(i for i in [base, *(f"{base}-{n}" for n in range(2, 1000))]
                     if i not in self._offers)  # fmt: skip
@@ -232,6 +233,14 @@ class Models:
                 held = [o for o in held if o is not offer]
         if total > self._budget and held:
             raise BusyError(f"no room for {wanted.name}: the loaded models are in use", 5)
+
+
+def named(address: str) -> str:
+    """What an address is called before its model is loaded."""
+    if address.lower().startswith(("http://", "https://")):
+        host = urlsplit(address)
+        return f"{host.hostname or 'server'}:{host.port or ''} {host.fragment}".strip()
+    return Path(address).name or address
 
 
 def size_of(address: str | None) -> int | None:
