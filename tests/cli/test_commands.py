@@ -311,7 +311,9 @@ def test_how_a_model_is_opened_reaches_it(
     monkeypatch.chdir(tmp_path)
     Path("a.py").write_text("x = 1\n")
     assert run([*arguments, "--model", "m", "--start-token", "never", "--allow-links"]) == 2
-    assert asked == [
-        {"address": "m", "dtype": None, "device": None, "allow_network": False, "root": None,
-         "start_token": "never", "allow_links": True},
-    ]  # fmt: skip
+    want = {
+        "address": "m", "dtype": None, "device": None, "allow_network": False, "root": None,
+        "start_token": "never", "allow_links": True,
+    }  # fmt: skip
+    assert len(asked) == 1
+    assert {name: asked[0][name] for name in want} == want
