@@ -100,7 +100,8 @@ def serve(
             kept = int(kept_states * 2**30)
             return replace(wanted, model=address, kept_bytes=kept).load(model_root)
 
-        offered = Models(load, addresses(wanted.model, models, model_root), budget(model_budget))
+        named = addresses(wanted.model, models, model_root)
+        offered = Models(load, named, budget(model_budget), model_root)
         offered.load(offered.all()[0].id)
         limits = RecorderLimits(rate=recorder_rate)
         served = open_house(
@@ -121,11 +122,13 @@ def serve(
 
 
 def addresses(model: str | None, more: list[str] | None, root: Path | None) -> list[str | None]:
-    """What is offered: what was named, the bundled model, what lies under the root; each once."""
+    """What is offered, each once: what was named, the bundled model, what was fetched, what lies
+    under the root or, without one, in the hub's cache."""
+    from tokenscope.library.scan import at_hand
     from tokenscope.server.models import below
 
     named: list[str | None] = [*([model] if model is not None else []), *(more or [])]
-    found = below(root) if root is not None else []
+    found = [*at_hand(cache=root is None), *(below(root) if root is not None else [])]
     known = {str(Path(a).resolve()) for a in named if a is not None}
     return [*named, None, *(f for f in found if str(Path(f).resolve()) not in known)]
 

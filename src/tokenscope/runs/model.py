@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.explain import Explanation
+    from tokenscope.runs.explored import Explored
     from tokenscope.runs.lens import Lenses
     from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
@@ -116,6 +117,14 @@ class Model(Engine):
         from tokenscope.runs.explain import explain
 
         return explain(self, trace, at, **options)
+
+    def explore(
+        self, given: str | Trace, at: int | None = None, **options: Any
+    ) -> Explored:  # fmt: skip
+        """What else would be written from token ``at`` on; see ``tokenscope.runs.explore``."""
+        from tokenscope.runs.explore import explore
+
+        return explore(self, given, at, **options)
 
     def patch_map(self, clean: str | Trace, corrupt: str | Trace, **options: Any) -> Patched:
         """Where the difference of two prompts is carried; see ``tokenscope.runs.patch``."""
