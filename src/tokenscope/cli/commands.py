@@ -10,6 +10,7 @@ import typer
 
 from tokenscope import __version__
 from tokenscope.cli import (
+    audit,
     backup,
     bench,
     causes,
@@ -31,7 +32,7 @@ app = typer.Typer(
 for command in (
     serve.serve, decode.generate, decode.score, models.models, explain.explain, causes.patch,
     causes.ablate, causes.lens, causes.heads, structure.structure, replay.replay, bench.bench,
-    doctor.doctor, backup.backup, backup.restore, backup.purge,
+    audit.audit, audit.rules, doctor.doctor, backup.backup, backup.restore, backup.purge,
 ):  # fmt: skip
     app.command()(command)
 
