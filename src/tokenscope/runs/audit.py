@@ -57,8 +57,8 @@ def audit(
     ``git_diff``: ``BASE..HEAD`` in the repository ``source``; what changed is judged. ``policy``:
     a TOML file, or its values (see ``evidence.policy``). ``out``: the folder of journal and
     reports; None: one that goes with the result. ``settings``: ``samples``, ``temperature``,
-    ``seed``, ``max_new_tokens`` ... over what the policy says. ``opening``: how other processes open the
-    model. Raises InputError, UnknownName, StoreError, Cancelled.
+    ``seed``, ``max_new_tokens`` ... over what the policy says. ``opening``: how other processes
+    open the model. Raises InputError, UnknownName, StoreError, Cancelled.
     """
     wanted = _policy(policy)
     plan = plan_of(wanted, settings)
