@@ -13,6 +13,7 @@ from tokenscope.registry import promise
 if TYPE_CHECKING:
     from tokenscope import edits
     from tokenscope.errors import TokenScopeError
+    from tokenscope.runs.audit import audit
     from tokenscope.runs.explain_many import explain_many
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.model import Model, load
@@ -26,6 +27,7 @@ __all__ = [
     "TokenScopeError",
     "Trace",
     "Tree",
+    "audit",
     "edits",
     "explain_many",
     "load",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "audit": "tokenscope.runs.audit",
     "explain_many": "tokenscope.runs.explain_many",
     "Model": "tokenscope.runs.model",
     "load": "tokenscope.runs.model",
