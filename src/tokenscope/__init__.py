@@ -12,6 +12,7 @@ from tokenscope.registry import promise
 
 if TYPE_CHECKING:
     from tokenscope.errors import TokenScopeError
+    from tokenscope.runs.audit import audit
     from tokenscope.runs.explain_many import explain_many
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.model import Model, load
@@ -25,6 +26,7 @@ __all__ = [
     "TokenScopeError",
     "Trace",
     "Tree",
+    "audit",
     "explain_many",
     "load",
     "read",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "audit": "tokenscope.runs.audit",
     "explain_many": "tokenscope.runs.explain_many",
     "Model": "tokenscope.runs.model",
     "load": "tokenscope.runs.model",
