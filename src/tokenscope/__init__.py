@@ -50,6 +50,7 @@ _HOMES = {
 promise("view", "tokenscope.code.views", "structure", "regions", "rollup")
 promise("view", "tokenscope.trace.views", "pandas", "arrow", "polars", "json")
 promise("view", "tokenscope.trace.files", "bytes", "from_bytes", "save")
+promise("view", "tokenscope.evidence.views", "findings")
 promise("view", "tokenscope.runs.notebook", "html")
 
 

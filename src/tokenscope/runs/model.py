@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
+    from tokenscope.runs.risk import RiskOf
+    from tokenscope.trace.findings import Finding
 
 
 class Model(Engine):
@@ -125,6 +127,12 @@ class Model(Engine):
         from tokenscope.runs.explore import explore
 
         return explore(self, given, at, **options)
+
+    def risk(self, trace: Trace, finding: Finding | str, **options: Any) -> RiskOf:
+        """The risk mass of a finding of ``trace``; see ``tokenscope.runs.risk.risk``."""
+        from tokenscope.runs.risk import risk
+
+        return risk(self, trace, finding, **options)
 
     def patch_map(self, clean: str | Trace, corrupt: str | Trace, **options: Any) -> Patched:
         """Where the difference of two prompts is carried; see ``tokenscope.runs.patch``."""

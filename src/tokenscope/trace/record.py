@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from tokenscope.trace.findings import Finding
     from tokenscope.trace.regions import Regions
 
 Finish = Literal["", "length", "eos", "stop", "cancelled", "scored", "error"]
@@ -127,6 +128,12 @@ class Trace:
         """The syntax regions of the text (see ``tokenscope.code``)."""
         regions: Regions = self.view("regions")
         return regions
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the checks find in the text, tied to tokens (see ``tokenscope.evidence``)."""
+        found: tuple[Finding, ...] = self.view("findings")
+        return found
 
     def rollup(self, column: str, by: str = "statement", **options: Any) -> pd.DataFrame:
         """A frame of one row per region: the aggregates of ``column`` at level ``by``."""
