@@ -40,6 +40,9 @@ StartOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Write the picture as one file for a browser.")
+]
 DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="Where sessions are kept. Default: your XDG data folder."),

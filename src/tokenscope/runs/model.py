@@ -13,6 +13,7 @@ from tokenscope.decode.rounding import column_errors, error_note
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
 from tokenscope.runs.windows import score
+from tokenscope.trace.drawn import Drawn
 from tokenscope.trace.edits import Edit
 from tokenscope.trace.record import Trace
 
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from tokenscope.runs.replay import Replay
 
 
-class Model(Engine):
+class Model(Engine, Drawn):
     """A loaded model. ``ts.load()`` makes one; ``info`` and ``abilities`` tell what it is."""
+
+    pictures = ("model",)
 
     @property
     def path(self) -> str:
