@@ -199,6 +199,7 @@ def test_a_token_and_the_files_of_other_programs(capsys: pytest.CaptureFixture[s
         assert run(more) == 0
         assert Path("a.html").read_text().startswith("<!doctype html>")
         Path("a.html").unlink()
+    capsys.readouterr()
     for wrong in (
         ["--html", "no/a.html"],
         ["--html", "a.html", "--picture", "x"],

@@ -10,6 +10,7 @@ import typer
 
 from tokenscope import __version__
 from tokenscope.cli import (
+    audit,
     backup,
     bench,
     branch,
@@ -18,6 +19,7 @@ from tokenscope.cli import (
     decode,
     doctor,
     explain,
+    explore,
     look,
     models,
     replay,
@@ -35,8 +37,9 @@ app = typer.Typer(
 for command in (
     serve.serve, decode.generate, talk.chat, decode.infill, decode.score, branch.fork, branch.tree,
     look.show, models.models, explain.explain, causes.patch, causes.ablate, causes.lens,
-    causes.heads, structure.structure, replay.replay, bench.bench, doctor.doctor, backup.backup,
-    backup.restore, backup.purge, completion.completion,
+    causes.heads, structure.structure, explore.explore, replay.replay, bench.bench,
+    audit.audit, audit.rules,
+    doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,
 ):  # fmt: skip
     app.command()(command)
 

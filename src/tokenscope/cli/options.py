@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", help="A folder in Hugging Face format, or a hub id. Default: bundled."),
+    typer.Option(
+        "--model", help="A folder, a GGUF file, a hub id, or a server's address. Default: bundled."
+    ),
 ]
 DtypeOption = Annotated[
     str | None, typer.Option("--dtype", help="float32, bfloat16 or float16. Default: what fits.")
@@ -38,6 +40,10 @@ StartOption = Annotated[
         "--start-token",
         help="Before plain prompts: auto (as the model's tokenizer does), always or never.",
     ),
+]
+ServersOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-server", help="A model server elsewhere that prompts may go to."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 HtmlOption = Annotated[
@@ -63,6 +69,7 @@ class Wanted:
     allow_network: bool = False
     start_token: str = "auto"
     allow_links: bool = False
+    allow_servers: list[str] | None = None
     kept_bytes: int | None = None
 
     def load(self, root: Path | None = None) -> Model:
@@ -82,6 +89,7 @@ class Wanted:
                 allow_network=self.allow_network, root=root,
                 start_token=self.start_token,  # type: ignore[arg-type]
                 allow_links=self.allow_links, kept_bytes=self.kept_bytes,
+                allow_servers=self.allow_servers or (),
             )  # fmt: skip
 
     def refuse(self) -> None:
@@ -96,6 +104,7 @@ class Wanted:
 OPTIONS: dict[str, Any] = {
     "model": ModelOption, "dtype": DtypeOption, "device": DeviceOption,
     "allow_network": NetworkOption, "start_token": StartOption, "allow_links": LinksOption,
+    "allow_servers": ServersOption,
 }  # fmt: skip
 """Name of a field of :class:`Wanted` -> its option on the command line."""
 

@@ -57,6 +57,8 @@ def watch(
         run.cancel()
 
     before = signal.signal(signal.SIGINT, interrupt)
+    if run.cost:
+        say(run.cost)
     try:
         paint(run, painter, around)
         if painter is not None and painter.coloured:
