@@ -12,6 +12,7 @@ from tokenscope.registry import promise
 
 if TYPE_CHECKING:
     from tokenscope.errors import TokenScopeError
+    from tokenscope.runs.compare import compare
     from tokenscope.runs.explain_many import explain_many
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.model import Model, load
@@ -25,6 +26,7 @@ __all__ = [
     "TokenScopeError",
     "Trace",
     "Tree",
+    "compare",
     "explain_many",
     "load",
     "read",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "compare": "tokenscope.runs.compare",
     "explain_many": "tokenscope.runs.explain_many",
     "Model": "tokenscope.runs.model",
     "load": "tokenscope.runs.model",
