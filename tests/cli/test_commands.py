@@ -195,6 +195,7 @@ def test_models_lists_the_bundled_one(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("TOKENSCOPE_MODELS", str(tmp_path / "library"))
     for folder in ("root/a", "root/wordless", "hub/models--some--model/snapshots/1"):
         (tmp_path / folder).mkdir(parents=True)
         config = '{"architectures": ["TinyForCausalLM"], "model_type": "llama"}'
@@ -208,13 +209,14 @@ def test_models_lists_the_bundled_one(
     (tmp_path / "root/empty").mkdir()
     assert run(["models", "--json", "--model-root", str(tmp_path / "root")]) == 0
     found = the_json(capsys)
-    assert [m["kind"] for m in found] == ["bundled", "folder", "cache", "folder", "folder"]
-    assert [m["reason"] is None for m in found] == [True, True, True, False, False]
-    assert {Path(m["path"]).name for m in found[3:]} == {"broken", "wordless"}
+    kinds = ["bundled", "folder", "cache", "to fetch", "folder", "folder"]
+    assert [m["kind"] for m in found] == kinds
+    assert [m["reason"] is None for m in found] == [True] * 4 + [False] * 2
+    assert {Path(m["path"]).name for m in found[4:]} == {"broken", "wordless"}
     assert run(["models", "--model-root", str(tmp_path / "root")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "cannot be loaded: " in lines[3] and "is no JSON" in lines[3]
-    assert "tokenizer" in lines[4]
+    assert "cannot be loaded: " in lines[4] and "is no JSON" in lines[4]
+    assert "tokenizer" in lines[5]
     assert found[2]["address"] == "some/model"
 
 
@@ -309,7 +311,9 @@ def test_how_a_model_is_opened_reaches_it(
     monkeypatch.chdir(tmp_path)
     Path("a.py").write_text("x = 1\n")
     assert run([*arguments, "--model", "m", "--start-token", "never", "--allow-links"]) == 2
-    assert asked == [
-        {"address": "m", "dtype": None, "device": None, "allow_network": False, "root": None,
-         "start_token": "never", "allow_links": True},
-    ]  # fmt: skip
+    want = {
+        "address": "m", "dtype": None, "device": None, "allow_network": False, "root": None,
+        "start_token": "never", "allow_links": True,
+    }  # fmt: skip
+    assert len(asked) == 1
+    assert {name: asked[0][name] for name in want} == want

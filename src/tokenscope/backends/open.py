@@ -88,4 +88,5 @@ def _folder(address: Address, options: Options) -> Backend:
 
 OPENERS.add("server", Opener(lambda s: s.lower().startswith(("http://", "https://")), _server))
 OPENERS.add("gguf", Opener(lambda s: s.lower().endswith(".gguf"), _gguf))
+OPENERS.promise("library", "tokenscope.library.fetched")  # names of fetched models
 OPENERS.add("folder or hub id", Opener(lambda _: True, _folder))

@@ -10,6 +10,7 @@ import typer
 
 from tokenscope import __version__
 from tokenscope.cli import (
+    audit,
     backup,
     bench,
     branch,
@@ -38,7 +39,8 @@ for command in (
     serve.serve, decode.generate, talk.chat, decode.infill, decode.score, branch.fork, branch.tree,
     look.show, models.models, explain.explain, causes.patch, causes.ablate, causes.lens,
     causes.heads, structure.structure, explore.explore, compare.compare, replay.replay,
-    bench.bench, doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,
+    bench.bench, audit.audit, audit.rules,
+    doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,
 ):  # fmt: skip
     app.command()(command)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 State = Literal["loaded", "loading", "unloaded", "failed"]
 WEIGHTS = ("*.safetensors", "*.gguf")
-DEEPEST = 2  # levels below a root that are looked at
 
 
 @dataclass
@@ -49,7 +48,8 @@ class Offer:
 
 
 class Models:
-    """``load(address)`` makes a model. ``budget``: bytes of weights that may be loaded at once.
+    """``load(address)`` makes a model. ``budget``: bytes of weights that may be loaded at once;
+    ``root``: the folder that its models come from, if there is one.
 
     Safe to use from several threads. The first offer is the one that is meant where none is named.
     """
@@ -59,9 +59,11 @@ class Models:
         load: Callable[[str | None], Model],
         addresses: Iterable[str | None],
         budget: int | None = None,
+        root: Path | None = None,
     ) -> None:
         self._load = load
         self._budget = budget
+        self.root = root
         self._offers: dict[str, Offer] = {}
         self._guard = threading.RLock()
         for address in addresses:
@@ -84,6 +86,14 @@ class Models:
         made = next(i for i in [base, *(f"{base}-{n}" for n in range(2, 1000))]
                     if i not in self._offers)  # fmt: skip
         self._offers[made] = Offer(made, name, address, size_of(address))
+
+    def offer_more(self, addresses: Iterable[str]) -> None:
+        """Models that came later; those that are offered already are left as they are."""
+        with self._guard:
+            known = {o.address for o in self._offers.values()}
+            for address in addresses:
+                if address not in known:
+                    self._offer(address)
 
     # --- asked --------------------------------------------------------------------------------
     def all(self) -> list[Offer]:
@@ -235,10 +245,13 @@ def named(address: str) -> str:
 
 def size_of(address: str | None) -> int | None:
     """Bytes of the weights of a folder or file; None where that cannot be told."""
-    if address is None:
-        from tokenscope.backends.hf.load import BUNDLED
+    from tokenscope.backends.hf.load import BUNDLED
+    from tokenscope.library import fetched
 
+    if address is None:
         path = BUNDLED
+    elif fetched.takes(address):
+        path = fetched.place(address)
     else:
         path = Path(address)
     if path.is_file():
@@ -249,10 +262,10 @@ def size_of(address: str | None) -> int | None:
 
 def below(root: Path) -> list[str]:
     """Folders with a config and weights, and GGUF files, at most two levels below a root."""
-    found: list[str] = []
-    for depth in range(DEEPEST + 1):
-        for config in sorted(root.glob("*/" * depth + "config.json")):
-            if size_of(str(config.parent)):
-                found.append(str(config.parent))
-        found += [str(f) for f in sorted(root.glob("*/" * depth + "*.gguf"))]
-    return found
+    from tokenscope.library import scan
+
+    return [str(p) for p in scan.below(root) if p.is_file() or _whole(p)]
+
+
+def _whole(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and bool(size_of(str(folder)))
