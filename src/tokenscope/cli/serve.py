@@ -41,6 +41,10 @@ def serve(
     model_budget: Annotated[
         float | None, typer.Option(help="GiB of weights loaded at once. Default: half the memory.")
     ] = None,
+    kept_states: Annotated[
+        float,
+        typer.Option(min=0, help="GiB of memory for states of earlier prompts, of each model."),
+    ] = 1.0,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A name that browsers may ask for (repeat).")
     ] = None,
@@ -64,9 +68,11 @@ def serve(
     """Serve the page. Prints its address, which carries the key; Ctrl-C stops it."""
     from tokenscope.server.access import Access, check_bind, stored_token
     from tokenscope.server.app import open_house
+    from tokenscope.server.heap import few_arenas
     from tokenscope.server.models import Models
     from tokenscope.store import Store, default_folder
 
+    few_arenas()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if (tls_cert is None) != (tls_key is None):
@@ -81,9 +87,11 @@ def serve(
         say("loading the model ...")
 
         def load(address: str | None) -> Model:
-            return replace(wanted, model=address).load(model_root)
+            kept = int(kept_states * 2**30)
+            return replace(wanted, model=address, kept_bytes=kept).load(model_root)
 
-        offered = Models(load, addresses(wanted.model, models, model_root), budget(model_budget))
+        named = addresses(wanted.model, models, model_root)
+        offered = Models(load, named, budget(model_budget), model_root)
         offered.load(offered.all()[0].id)
         served = open_house(offered, store, access, most_runs, unattended=60 * unattended)
         url = address(host, listening.getsockname()[1], names, access.https, behind_proxy)
@@ -100,11 +108,13 @@ def serve(
 
 
 def addresses(model: str | None, more: list[str] | None, root: Path | None) -> list[str | None]:
-    """What is offered: what was named, the bundled model, what lies under the root; each once."""
+    """What is offered, each once: what was named, the bundled model, what was fetched, what lies
+    under the root or, without one, in the hub's cache."""
+    from tokenscope.library.scan import at_hand
     from tokenscope.server.models import below
 
     named: list[str | None] = [*([model] if model is not None else []), *(more or [])]
-    found = below(root) if root is not None else []
+    found = [*at_hand(cache=root is None), *(below(root) if root is not None else [])]
     known = {str(Path(a).resolve()) for a in named if a is not None}
     return [*named, None, *(f for f in found if str(Path(f).resolve()) not in known)]
 
@@ -142,9 +152,8 @@ def announce(served: Served, key: str, url: str, port: int, as_json: bool) -> No
         document({"url": key, "address": url, "port": port, "pid": os.getpid(),
                   "model": info.name, "data": str(served.house.store.path)})  # fmt: skip
         return
-    say(
-        f"{info.name}: {(info.parameters or 0) / 1e6:.1f} M parameters, {info.dtype}, {info.device}"
-    )
+    size = f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else "size not told"
+    say(f"{info.name}: {size}, {info.dtype}, {info.device}")
     say(f"sessions are kept in {served.house.store.path}")
     if served.house.store.kept:
         say(f"brought back {served.house.store.kept} interrupted branch(es)")

@@ -79,7 +79,7 @@ def fork(
     if isinstance(token, str):
         forced = words.encode(token, bos=False) if token else Tokens.of([], [])
     else:
-        ids = [token] if isinstance(token, int) else list(token)
+        ids = [int(token)] if isinstance(token, int | np.integer) else [int(i) for i in token]
         labels = {n: s for n, s in enumerate(map(words.label, ids)) if s is not None}
         forced = Tokens.of(ids, [words.piece(i) for i in ids], labels)
     given = shared.tokens.joined(forced)
@@ -88,7 +88,7 @@ def fork(
         was = int(trace.ids[at]) if at < len(trace) else -1
         force = Force(at, tuple(int(i) for i in forced.ids), was)
         history = replace(history, edits=(*history.edits, force))
-    usable = shared if at > 0 and _same_numbers(engine, trace, settings) else None
+    usable = shared if at > 0 and same_numbers(engine, trace, settings) else None
     known = None
     if usable is not None and len(forced) == 1:
         known = _offered(engine, trace, at, forced, settings)
@@ -224,7 +224,7 @@ def _drawn(start: Trace) -> F32 | None:
     return held.values if held is not None and np.isfinite(held.values).any() else None
 
 
-def _same_numbers(engine: Engine, trace: Trace, settings: Settings) -> bool:
+def same_numbers(engine: Engine, trace: Trace, settings: Settings) -> bool:
     """Whether the measurements of a trace may stand in a new one beside fresh ones."""
     if trace.origin.model_digest not in ("", engine.info.model_digest):
         return False

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.explain import Explanation
+    from tokenscope.runs.explored import Explored
     from tokenscope.runs.lens import Lenses
-    from tokenscope.runs.many import Request
+    from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
@@ -66,6 +67,17 @@ class Model(Engine):
 
         return generate_many(self, requests, Settings(**settings))
 
+    def fork_many(
+        self, branches: Iterable[Branch | tuple[Trace, int, Any]], **settings: Any
+    ) -> list[Trace]:
+        """One branch per (trace, at, token), decoded together: the same ids as ``fork`` of each.
+
+        Settings as in ``generate``; a ``runs.many.Branch`` may hold some of its own.
+        """
+        from tokenscope.runs.many import fork_many
+
+        return fork_many(self, branches, Settings(**settings))
+
     def replay(self, trace: Trace) -> Replay:
         """Run a trace again and compare; see ``tokenscope.runs.replay``. Raises MissingError."""
         from tokenscope.runs.replay import replay
@@ -105,6 +117,14 @@ class Model(Engine):
         from tokenscope.runs.explain import explain
 
         return explain(self, trace, at, **options)
+
+    def explore(
+        self, given: str | Trace, at: int | None = None, **options: Any
+    ) -> Explored:  # fmt: skip
+        """What else would be written from token ``at`` on; see ``tokenscope.runs.explore``."""
+        from tokenscope.runs.explore import explore
+
+        return explore(self, given, at, **options)
 
     def patch_map(self, clean: str | Trace, corrupt: str | Trace, **options: Any) -> Patched:
         """Where the difference of two prompts is carried; see ``tokenscope.runs.patch``."""
@@ -165,17 +185,25 @@ def load(
     root: str | Path | None = None,
     start_token: StartToken = "auto",
     allow_links: bool = False,
+    allow_servers: Sequence[str] = (),
+    kept_bytes: int | None = None,
 ) -> Model:
-    """Load a model: the bundled one, a folder in Hugging Face format, or a hub id.
+    """Load a model: the bundled one, a folder in Hugging Face format, a GGUF file, a hub id, or the
+    address of a model server.
 
     The network is not used unless ``allow_network``. ``start_token``: whether plain prompts begin
     with one (``auto``: as the model's own tokenizer does). ``allow_links``: the folder's files may
-    be links that leave it. Raises ModelError, InputError, CapacityError.
+    be links that leave it. ``allow_servers``: addresses of servers on other machines that prompts
+    may be sent to. ``kept_bytes``: how much memory states of earlier prompts and branches may
+    take, so that what starts with them starts at once (default 1 GiB). Raises ModelError,
+    InputError, CapacityError, RemoteError.
     """
     folder = Path(root) if root is not None else None
-    options = Options(dtype, device, allow_network, folder, start_token, allow_links)
+    options = Options(
+        dtype, device, allow_network, folder, start_token, allow_links, tuple(allow_servers)
+    )  # fmt: skip
     backend = open_backend(address, options)
     errors = column_errors(backend)
     notes = (*backend.info.notes, *error_note(errors))
     backend.info = replace(backend.info, errors=errors, notes=notes)
-    return Model(backend)
+    return Model(backend, kept_bytes)

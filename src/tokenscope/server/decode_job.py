@@ -54,6 +54,8 @@ class Decode:
             total=run.total,
         )  # fmt: skip
         job.say(start, self._kept)
+        if run.cost:
+            job.step(0, run.total, run.cost)
         with told_of_the_disk(job, self._recording):
             with self._held:
                 self._decode(run, job)
@@ -80,6 +82,8 @@ class Decode:
                 ))  # fmt: skip
             if step.progress is not None:
                 job.step(*step.progress, "prompt")
+            elif not step.prompt:  # the steps tell it; this is for who asks where the run stands
+                job.progress = (step.end, run.total, "tokens")
             if job.cancelled():
                 run.cancel()
 

@@ -6,6 +6,7 @@ pages look on and may leave. One that nobody watches goes on for a while and is 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -32,7 +33,7 @@ ENDED_MOST = 256  # or so many while they ended less than
 ENDED_SECONDS = 60.0  # ago
 PROGRESS_EVERY = 0.1  # a reader needs no more than ten progress events a second
 
-Kind = Literal["generate", "fork", "score", "explain", "patch", "load"]
+Kind = Literal["generate", "fork", "score", "explain", "patch", "load", "fetch"]
 
 
 class Work(Protocol):
@@ -167,6 +168,7 @@ class Jobs:
         self.most = most
         self.unattended = unattended
         self.feed = Feed()
+        self.again = asyncio.Lock()
         self._taken = 0
         self._held: OrderedDict[str, Job] = OrderedDict()
         self._changed = threading.Condition()
