@@ -37,7 +37,7 @@ MAKE = """async (branches) => {
     while (n < branches - 3) {
       const i = n++
       await over(await send('POST', `nodes/${root.node}/fork`,
-        {at: whole.n_prompt + i % 9, text: `value_${i}`, settings}))
+        {at: whole.n_prompt + i % 9, text: `value_${i} = 0`, settings}))
     }
   }
   await Promise.all([1, 2, 3].map(work))
@@ -100,7 +100,7 @@ def test_a_branch_is_found_by_its_text(many: Page) -> None:
     many.keyboard.press("f")
     field = many.get_by_role("searchbox", name="Find a branch")
     expect(field).to_be_focused()
-    many.keyboard.type("value_17")
+    many.keyboard.type("value_17 =")
     expect(rows(many)).to_have_count(2)  # the one, and the way to it
     expect(many.get_by_role("region", name="Branches")).to_contain_text(f"1 of {BRANCHES}")
     many.keyboard.press("Enter")

@@ -212,8 +212,9 @@ class NodeInfo(Response):
 
     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
     mean surprisal of what differs; ``turn_logprob``: of the first token that differs (null for a
-    root, and where it is not known); ``note``, ``starred``: the reader's own; ``status``: ``running`` while it decodes, ``interrupted`` when
-    a crash or the disk ended it; the acknowledged part is kept. ``model``: the one that made it.
+    root, and where it is not known); ``note``, ``starred``: the reader's own; ``status``:
+    ``running`` while it decodes, ``interrupted`` when a crash or the disk ended it; the
+    acknowledged part is kept. ``model``: the one that made it.
     """
 
     id: str
