@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from tokenscope.runs.structure import Followers
 from tokenscope.server.jobs import Jobs
 from tokenscope.server.models import Models
+from tokenscope.server.recorder.state import Recorder
 from tokenscope.server.wire import GalleryItem
 from tokenscope.store import Store
 
@@ -26,6 +27,7 @@ class House:
     jobs: Jobs = field(default_factory=Jobs)
     gallery: list[GalleryItem] = field(default_factory=list)
     followers: Followers = field(default_factory=Followers)
+    recorder: Recorder | None = None
 
     @property
     def model(self) -> Model:
