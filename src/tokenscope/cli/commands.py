@@ -17,6 +17,7 @@ from tokenscope.cli import (
     doctor,
     explain,
     models,
+    records,
     replay,
     serve,
     structure,
@@ -32,6 +33,7 @@ for command in (
     serve.serve, decode.generate, decode.score, models.models, explain.explain, causes.patch,
     causes.ablate, causes.lens, causes.heads, structure.structure, replay.replay, bench.bench,
     doctor.doctor, backup.backup, backup.restore, backup.purge,
+    records.records, records.verify,
 ):  # fmt: skip
     app.command()(command)
 

@@ -59,6 +59,9 @@ def serve(
     unattended: Annotated[
         float, typer.Option(min=0, help="Minutes that a run goes on when no page watches it.")
     ] = 10.0,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="The key that signs the records. Default: beside them.")
+    ] = None,
     new_token: Annotated[
         bool, typer.Option("--new-token", help="Make a new key: signs every browser out.")
     ] = False,
@@ -92,7 +95,9 @@ def serve(
 
         offered = Models(load, addresses(wanted.model, models, model_root), budget(model_budget))
         offered.load(offered.all()[0].id)
-        served = open_house(offered, store, access, most_runs, unattended=60 * unattended)
+        served = open_house(
+            offered, store, access, most_runs, unattended=60 * unattended, key=signing_key
+        )
         url = address(host, listening.getsockname()[1], names, access.https, behind_proxy)
         key = f"{url}/?token={token}"
         announce(served, key, url, listening.getsockname()[1], as_json)
