@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tokenscope.trace.record import VIEWS
+from tokenscope.registry import promise
 
 if TYPE_CHECKING:
     from tokenscope.errors import TokenScopeError
@@ -44,13 +44,10 @@ _HOMES = {
 }
 
 # What upper floors do with a trace; their modules are loaded when the view is first asked for.
-for _name in ("structure", "regions", "rollup"):
-    VIEWS.promise(_name, "tokenscope.code.views")
-for _name in ("pandas", "json"):
-    VIEWS.promise(_name, "tokenscope.trace.views")
-for _name in ("bytes", "from_bytes", "save"):
-    VIEWS.promise(_name, "tokenscope.trace.files")
-VIEWS.promise("html", "tokenscope.runs.notebook")
+promise("view", "tokenscope.code.views", "structure", "regions", "rollup")
+promise("view", "tokenscope.trace.views", "pandas", "arrow", "polars", "json")
+promise("view", "tokenscope.trace.files", "bytes", "from_bytes", "save")
+promise("view", "tokenscope.runs.notebook", "html")
 
 
 def __getattr__(name: str) -> Any:

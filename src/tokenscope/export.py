@@ -66,6 +66,31 @@ def _csv(branches: Iterable[tuple[NodeRow, Trace]]) -> str:
     return out.getvalue()
 
 
+def trace_bytes(trace: Trace, form: str) -> bytes:
+    """One trace as a file for other programs: ``json``, or a row per token as ``csv``, ``parquet``
+    or ``arrow`` (the file format of Arrow, which pandas and polars call feather)."""
+    if form == "json":
+        return trace.to_json().encode()
+    if form == "csv":
+        frame = trace.to_pandas()
+        frame["text"] = frame["text"].map(cell)
+        for name in trace.columns:
+            frame[name] = frame[name].map(number)
+        frame.columns = [cell(str(n)) for n in frame.columns]
+        made: str = frame.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
+        return made.encode()
+    out = io.BytesIO()
+    if form == "parquet":
+        import pyarrow.parquet as parquet
+
+        parquet.write_table(trace.to_arrow(), out)
+    else:
+        from pyarrow import feather
+
+        feather.write_feather(trace.to_arrow(), out, compression="uncompressed")
+    return out.getvalue()
+
+
 def cell(text: str) -> str:
     """Text that no spreadsheet takes for a formula: a quote goes before what looks like one.
 

@@ -12,15 +12,20 @@ from tokenscope import __version__
 from tokenscope.cli import (
     backup,
     bench,
+    branch,
     causes,
+    completion,
     decode,
     doctor,
     explain,
+    explore,
+    look,
     models,
     records,
     replay,
     serve,
     structure,
+    talk,
 )
 from tokenscope.cli.output import fail
 from tokenscope.errors import TokenScopeError
@@ -30,12 +35,16 @@ app = typer.Typer(
     rich_markup_mode=None,
 )  # fmt: skip
 for command in (
-    serve.serve, decode.generate, decode.score, models.models, explain.explain, causes.patch,
-    causes.ablate, causes.lens, causes.heads, structure.structure, replay.replay, bench.bench,
-    doctor.doctor, backup.backup, backup.restore, backup.purge,
-    records.records, records.verify,
+    serve.serve, decode.generate, talk.chat, decode.infill, decode.score, branch.fork, branch.tree,
+    look.show, models.models, explain.explain, causes.patch, causes.ablate, causes.lens,
+    causes.heads, structure.structure, explore.explore, replay.replay, bench.bench, doctor.doctor,
+    backup.backup, backup.restore, backup.purge, records.records,
+    records.verify, completion.completion,
 ):  # fmt: skip
     app.command()(command)
+
+
+COMPLETING = "_TOKENSCOPE_COMPLETE"
 
 
 def _version(asked: bool) -> None:
@@ -56,6 +65,10 @@ def about(
 def run(arguments: list[str]) -> int:
     """Run one command. Returns the exit code."""
     as_json = "--json" in arguments
+    if COMPLETING in os.environ:  # a shell asks what could stand at the cursor
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()
     command: Any = typer.main.get_command(app)
     try:
         result = command.main(args=arguments, prog_name="tokenscope", standalone_mode=False)

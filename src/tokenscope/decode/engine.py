@@ -21,6 +21,7 @@ from tokenscope.decode.pace import Pace
 from tokenscope.decode.plan import AttentionForm, Plan, Speculate
 from tokenscope.decode.prefixes import Prefixes
 from tokenscope.decode.scheduler import Scheduler, Task
+from tokenscope.decode.served import Served
 from tokenscope.decode.step import Step
 from tokenscope.trace.record import Finish
 
@@ -60,8 +61,13 @@ class Engine:
         """What is fed. Raises AbilityError where the backend decodes by itself."""
         return stepper(self.backend)
 
-    def decode(self, plan: Plan, control: Control) -> Decoding:
-        """Iterate the result for Steps. ``control`` ends it within one step."""
+    def decode(self, plan: Plan, control: Control) -> Decoding | Served:
+        """Iterate the result for Steps. ``control`` ends it within one step.
+
+        A server that decodes by itself is let do so. Raises AbilityError for what it cannot.
+        """
+        if self.abilities.stream:
+            return Served(self.backend, self.info, self.abilities, self.vocabulary, plan, control)
         return Decoding(self, plan, control)
 
 
@@ -69,6 +75,7 @@ class Decoding:
     """One run: iterate for Steps in order and, at last, the reason for the end.
 
     ``state``: the model's memory of what was fed; after the end it may be kept and forked.
+    ``cost``: what it takes, where that is worth a word before it begins (see decode.served).
     """
 
     def __init__(self, engine: Engine, plan: Plan, control: Control) -> None:
@@ -78,6 +85,12 @@ class Decoding:
             lambda: control.cancelled, lambda: engine.turn.crowded(self.task),
         )  # fmt: skip
         self.task = Task(self.machine, control)
+
+    cost = ""
+
+    def join_others(self) -> None:
+        """Let it get on in other runs' passes as well."""
+        self.task.together = True
 
     @property
     def state(self) -> Any:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.explain import Explanation
+    from tokenscope.runs.explored import Explored
     from tokenscope.runs.lens import Lenses
     from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
@@ -117,6 +118,14 @@ class Model(Engine):
 
         return explain(self, trace, at, **options)
 
+    def explore(
+        self, given: str | Trace, at: int | None = None, **options: Any
+    ) -> Explored:  # fmt: skip
+        """What else would be written from token ``at`` on; see ``tokenscope.runs.explore``."""
+        from tokenscope.runs.explore import explore
+
+        return explore(self, given, at, **options)
+
     def patch_map(self, clean: str | Trace, corrupt: str | Trace, **options: Any) -> Patched:
         """Where the difference of two prompts is carried; see ``tokenscope.runs.patch``."""
         from tokenscope.runs.patch import patch_map
@@ -176,18 +185,23 @@ def load(
     root: str | Path | None = None,
     start_token: StartToken = "auto",
     allow_links: bool = False,
+    allow_servers: Sequence[str] = (),
     kept_bytes: int | None = None,
 ) -> Model:
-    """Load a model: the bundled one, a folder in Hugging Face format, or a hub id.
+    """Load a model: the bundled one, a folder in Hugging Face format, a GGUF file, a hub id, or the
+    address of a model server.
 
     The network is not used unless ``allow_network``. ``start_token``: whether plain prompts begin
     with one (``auto``: as the model's own tokenizer does). ``allow_links``: the folder's files may
-    be links that leave it. ``kept_bytes``: how much memory states of earlier prompts and branches
-    may take, so that what starts with them starts at once (default 1 GiB). Raises ModelError,
-    InputError, CapacityError.
+    be links that leave it. ``allow_servers``: addresses of servers on other machines that prompts
+    may be sent to. ``kept_bytes``: how much memory states of earlier prompts and branches may
+    take, so that what starts with them starts at once (default 1 GiB). Raises ModelError,
+    InputError, CapacityError, RemoteError.
     """
     folder = Path(root) if root is not None else None
-    options = Options(dtype, device, allow_network, folder, start_token, allow_links)
+    options = Options(
+        dtype, device, allow_network, folder, start_token, allow_links, tuple(allow_servers)
+    )  # fmt: skip
     backend = open_backend(address, options)
     errors = column_errors(backend)
     notes = (*backend.info.notes, *error_note(errors))

@@ -19,7 +19,7 @@ class Run:
     """One decoding in progress. Iterate it for Steps (in any one thread); then read ``trace``.
 
     ``shared``: the measured tokens that came from a parent, or None. ``total``: the most tokens
-    that the trace can have.
+    that the trace can have. ``cost``: a sentence on what it takes, "" where that goes without.
     """
 
     def __init__(self, engine: Engine, plan: Plan, origin: Origin, language: str) -> None:
@@ -33,6 +33,7 @@ class Run:
         self._collector = Collector(plan.shared, plan.n_prompt, origin, language)
         self._finish: Finish = ""
         self._decoding = engine.decode(plan, self.control)
+        self.cost = self._decoding.cost
         self._steps = self._go()
 
     def __iter__(self) -> Iterator[Step]:
@@ -60,7 +61,7 @@ class Run:
 
     def join_others(self) -> None:
         """Let it get on in other runs' passes as well: one thread iterates several in turn."""
-        self._decoding.task.together = True
+        self._decoding.join_others()
 
     @property
     def finish(self) -> Finish:

@@ -55,6 +55,8 @@ class Decode:
             total=run.total,
         )  # fmt: skip
         job.say(start, self._kept)
+        if run.cost:
+            job.step(0, run.total, run.cost)
         with told_of_the_disk(job, self._recording):
             with self._held:
                 self._decode(run, job)

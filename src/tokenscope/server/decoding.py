@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -143,7 +143,10 @@ class Beginning:
     kind: Kind
     asked: dict[str, Any]
 
-    def go(self, run: Run, session: str, parent: str | None = None, at: int = 0) -> wire.JobInfo:
+    def go(
+        self, run: Run, session: str, parent: str | None = None, at: int = 0,
+        work: Callable[..., Decode] = Decode,
+    ) -> wire.JobInfo:  # fmt: skip
         """Open the branch that the run will write, and begin."""
         shared = run.shared
         # a run may also share what another branch measured; the page has only the parent's numbers
@@ -154,8 +157,8 @@ class Beginning:
             at=at, shared=shared if from_parent else None, request=self.asked,
         )  # fmt: skip
         made = recording.node.id
-        work = Decode(run, recording, from_parent, lambda: store.trace(made), self.held.pop_all())
-        return self.place.start(self.kind, session, made, work).info()
+        job = work(run, recording, from_parent, lambda: store.trace(made), self.held.pop_all())
+        return self.place.start(self.kind, session, made, job).info()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from tokenscope.runs.structure import Followers
 from tokenscope.server.books import Books
 from tokenscope.server.jobs import Jobs
 from tokenscope.server.models import Models
+from tokenscope.server.recorder.state import Recorder
 from tokenscope.server.wire import GalleryItem
 from tokenscope.store import Store
 
@@ -28,6 +29,7 @@ class House:
     jobs: Jobs = field(default_factory=Jobs)
     gallery: list[GalleryItem] = field(default_factory=list)
     followers: Followers = field(default_factory=Followers)
+    recorder: Recorder | None = None
 
     @property
     def model(self) -> Model:

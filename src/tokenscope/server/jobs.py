@@ -33,7 +33,7 @@ ENDED_MOST = 256  # or so many while they ended less than
 ENDED_SECONDS = 60.0  # ago
 PROGRESS_EVERY = 0.1  # a reader needs no more than ten progress events a second
 
-Kind = Literal["generate", "fork", "score", "explain", "patch", "load"]
+Kind = Literal["generate", "fork", "score", "explain", "patch", "load", "fetch"]
 
 
 class Work(Protocol):
@@ -64,6 +64,7 @@ class Job:
         self.log = Log()
         self.split = 0
         self.ended = False
+        self.attended = False  # a client waits for it, so no page has to watch
         self.progress: tuple[int, int, str] | None = None
         self._jobs = jobs
         self._tokens = 0
@@ -109,7 +110,7 @@ class Job:
     def cancelled(self) -> bool:
         """Whether to stop: because somebody said so, or nobody has watched for too long."""
         now = time.monotonic()
-        if not self._stop.is_set() and now - self._asked > 1.0:
+        if not self.attended and not self._stop.is_set() and now - self._asked > 1.0:
             self._asked = now
             if self._jobs.feed.watched(self.id, self.session):
                 self._alone = None

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from tokenscope.server import (
     decoding,
     explain_routes,
+    library_routes,
     model_routes,
     numbers,
     routes,
@@ -27,7 +28,8 @@ from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
-        routes, model_routes, decoding, numbers, explain_routes, structure_routes, storage_routes,
+        routes, model_routes, library_routes, decoding, numbers, explain_routes,
+        structure_routes, storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
 

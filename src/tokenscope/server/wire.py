@@ -293,7 +293,7 @@ class JobInfo(Response):
     """
 
     run: str
-    kind: Literal["generate", "fork", "score", "explain", "patch", "load"]
+    kind: Literal["generate", "fork", "score", "explain", "patch", "load", "fetch"]
     node: str | None
     session: str | None
     running: bool

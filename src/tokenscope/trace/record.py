@@ -20,6 +20,8 @@ from tokenscope.trace.tokens import Tokens
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
+    import pyarrow as pa
 
     from tokenscope.trace.regions import Regions
 
@@ -135,6 +137,23 @@ class Trace:
     def to_pandas(self) -> pd.DataFrame:
         """One row per token: index, id, text, start, end, generated, special, all columns."""
         frame: pd.DataFrame = self.view("pandas")
+        return frame
+
+    def to_arrow(self) -> pa.Table:
+        """The same as an Arrow table, with the alternatives, and the origin as its metadata."""
+        table: pa.Table = self.view("arrow")
+        return table
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write :meth:`to_arrow` as a Parquet file. Raises OSError."""
+        import pyarrow.parquet as parquet
+
+        parquet.write_table(self.to_arrow(), path)
+        return Path(path)
+
+    def to_polars(self) -> pl.DataFrame:
+        """The same as a polars frame. Raises MissingError where polars is not installed."""
+        frame: pl.DataFrame = self.view("polars")
         return frame
 
     def to_json(self) -> str:

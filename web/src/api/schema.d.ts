@@ -65,6 +65,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/library": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Library Route
+         * @description Every model at hand, loaded or not, and those that can be fetched.
+         */
+        get: operations["library_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/library/{name}/get": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Get Route
+         * @description Fetch a model of the table: a job that every page sees.
+         */
+        post: operations["get_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/model": {
         parameters: {
             query?: never;
@@ -859,6 +899,25 @@ export interface components {
             value: number;
         };
         /**
+         * AbleInfo
+         * @description What a model would be able to do. ``forks``: anywhere, or only where a state was kept.
+         */
+        AbleInfo: {
+            /** Attention */
+            attention: boolean;
+            /** Chat */
+            chat: boolean;
+            /** Columns */
+            columns: boolean;
+            /**
+             * Forks
+             * @enum {string}
+             */
+            forks: "anywhere" | "kept";
+            /** Internals */
+            internals: boolean;
+        };
+        /**
          * AttributionEvent
          * @description The attribution: ``values`` nats per token before ``at``; ``value`` f(x); see Explanation.
          */
@@ -1248,7 +1307,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "generate" | "fork" | "score" | "explain" | "patch" | "load";
+            kind: "generate" | "fork" | "score" | "explain" | "patch" | "load" | "fetch";
             /** Left S */
             left_s: number | null;
             /** Node */
@@ -1291,6 +1350,68 @@ export interface components {
             sinks: boolean;
             /** Window */
             window: number;
+        };
+        /**
+         * LibraryEntry
+         * @description A model at hand. ``offer``: its id among the models of this server, None for one that is not
+         *     offered (it is to be fetched, cannot be loaded, or lies outside the model root); ``get``: the
+         *     name by which it can be fetched. ``need``: bytes that it would take here as ``way``; ``fits``:
+         *     whether they are free; ``why`` says it in a sentence. ``reason``: why it cannot be loaded.
+         */
+        LibraryEntry: {
+            able: components["schemas"]["AbleInfo"] | null;
+            /** Address */
+            address: string;
+            /** Architecture */
+            architecture: string;
+            /** Bytes */
+            bytes: number;
+            /** Context */
+            context: number | null;
+            /** Digest */
+            digest: string | null;
+            /** Fits */
+            fits: boolean | null;
+            /**
+             * Form
+             * @enum {string}
+             */
+            form: "safetensors" | "gguf";
+            /** Get */
+            get: string | null;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "bundled" | "fetched" | "folder" | "cache" | "to fetch";
+            /** Licence */
+            licence: string;
+            /** Name */
+            name: string;
+            /** Need */
+            need: number | null;
+            /** Number */
+            number: string;
+            /** Offer */
+            offer: string | null;
+            /** Parameters */
+            parameters: number | null;
+            /** Reason */
+            reason: string | null;
+            /** Way */
+            way: string;
+            /** Why */
+            why: string;
+        };
+        /**
+         * LibraryResponse
+         * @description ``free``: bytes of memory that are free now.
+         */
+        LibraryResponse: {
+            /** Free */
+            free: number;
+            /** Models */
+            models: components["schemas"]["LibraryEntry"][];
         };
         /**
          * Message
@@ -2194,6 +2315,66 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["GalleryItem"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    library_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LibraryResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
                 };
             };
             /** @description Refused. */
