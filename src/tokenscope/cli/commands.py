@@ -39,7 +39,7 @@ for command in (
     look.show, models.models, explain.explain, causes.patch, causes.ablate, causes.lens,
     causes.heads, structure.structure, explore.explore, replay.replay, bench.bench, doctor.doctor,
     backup.backup, backup.restore, backup.purge, records.records,
-    records.verify, completion.completion,
+    records.verify, records.bom, completion.completion,
 ):  # fmt: skip
     app.command()(command)
 

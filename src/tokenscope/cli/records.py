@@ -1,4 +1,4 @@
-"""``tokenscope records|verify``: the log of what was done, and whether it was bent."""
+"""``tokenscope records|verify|bom``: the log of what was done, whether it was bent, and by what."""
 
 from __future__ import annotations
 
@@ -122,6 +122,27 @@ def verify(
         for note in found.notes:
             say(note)
     return 0 if found.ok else 1
+
+
+def bom(
+    model: Annotated[
+        str, typer.Argument(help="A model: bundled, a fetched one, folder, file.")
+    ] = "bundled",
+    out: Annotated[Path | None, typer.Option(help="Write it to a file, not to stdout.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Print the bill of materials (CycloneDX 1.6) of a model and of the software that runs it."""
+    from tokenscope import disk
+    from tokenscope.library.scan import found
+    from tokenscope.runs.bom import bill
+
+    made = bill(found(model))
+    if out is None or as_json:
+        document(made)
+    if out is not None:
+        disk.write_whole(out, [(json.dumps(made, indent=1) + "\n").encode()], mode=0o644)
+        say(f"{out}: {len(made['components'])} components")
+    return 0
 
 
 def opened(data: Path | None, key: Path | None) -> RecordLog:
