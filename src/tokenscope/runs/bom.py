@@ -124,7 +124,8 @@ def _software() -> Iterator[Component]:
         waiting += [r for text in found.requires or () if (r := _required(text)) is not None]
         if name == "tokenscope":
             continue
-        said = found.metadata.get("License-Expression") or ""
+        head = found.metadata
+        said = head["License-Expression"] if "License-Expression" in head else ""
         licences = [LicenseFactory().make_from_string(said)] if said else []
         yield Component(
             name=name, version=found.version, type=ComponentType.LIBRARY, bom_ref=f"pypi/{name}",
