@@ -124,8 +124,7 @@ def _software() -> Iterator[Component]:
         waiting += [r for text in found.requires or () if (r := _required(text)) is not None]
         if name == "tokenscope":
             continue
-        head = found.metadata
-        said = head["License-Expression"] if "License-Expression" in head else ""
+        said = str(found.metadata["License-Expression"] or "")  # None where it does not say
         licences = [LicenseFactory().make_from_string(said)] if said else []
         yield Component(
             name=name, version=found.version, type=ComponentType.LIBRARY, bom_ref=f"pypi/{name}",
