@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tokenscope.registry import promise
 
 if TYPE_CHECKING:
+    from tokenscope import edits
     from tokenscope.errors import TokenScopeError
+    from tokenscope.runs.audit import audit
     from tokenscope.runs.explain_many import explain_many
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.model import Model, load
@@ -25,6 +27,8 @@ __all__ = [
     "TokenScopeError",
     "Trace",
     "Tree",
+    "audit",
+    "edits",
     "explain_many",
     "load",
     "read",
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "audit": "tokenscope.runs.audit",
     "explain_many": "tokenscope.runs.explain_many",
     "Model": "tokenscope.runs.model",
     "load": "tokenscope.runs.model",
@@ -51,6 +56,8 @@ promise("view", "tokenscope.runs.notebook", "html")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "edits":
+        return import_module("tokenscope.edits")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'tokenscope' has no attribute {name!r}")
@@ -58,4 +65,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "edits"])

@@ -10,6 +10,7 @@ import typer
 
 from tokenscope import __version__
 from tokenscope.cli import (
+    audit,
     backup,
     bench,
     branch,
@@ -37,8 +38,9 @@ app = typer.Typer(
 for command in (
     serve.serve, decode.generate, talk.chat, decode.infill, decode.score, branch.fork, branch.tree,
     look.show, models.models, explain.explain, causes.patch, causes.ablate, causes.lens,
-    causes.heads, structure.structure, explore.explore, replay.replay, bench.bench, doctor.doctor,
-    backup.backup, backup.restore, backup.purge, records.records,
+    causes.heads, structure.structure, explore.explore, replay.replay, bench.bench,
+    audit.audit, audit.rules,
+    doctor.doctor, backup.backup, backup.restore, backup.purge, records.records,
     records.verify, records.bom, completion.completion,
 ):  # fmt: skip
     app.command()(command)

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tokenscope.server.edit_wire import AnyEdit
+
 MAX_TEXT = 1_000_000
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -114,7 +116,10 @@ class GalleryItem(Response):
 
 # --- requests ---------------------------------------------------------------------------------
 class Settings(Request):
-    """How to decode. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off."""
+    """How to decode. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off.
+
+    ``edits``: standing edits; the ``edits`` route tells the kinds.
+    """
 
     max_new_tokens: Annotated[int, Field(ge=0, le=100_000)] = 128
     temperature: Annotated[Finite, Field(ge=0, le=10)] = 0.0
@@ -126,6 +131,7 @@ class Settings(Request):
     stop: Annotated[list[StopString], Field(max_length=16)] = []
     alternatives: Annotated[int, Field(ge=0, le=100)] = 10
     attention: Literal["none", "top", "full"] = "top"
+    edits: Annotated[list[AnyEdit], Field(max_length=32)] = []
 
 
 class Message(Request):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tokenscope.trace.regions import Regions
 
-Finish = Literal["", "length", "eos", "stop", "cancelled", "scored", "error"]
+Finish = Literal["", "length", "eos", "stop", "cancelled", "scored", "stuck", "error"]
 
 # What upper floors can do with a trace (parse it, roll it up, draw it) registers here by name,
 # so that `trace.regions` works while this file imports nothing from above.
