@@ -277,7 +277,7 @@ def test_every_command_that_opens_a_model_takes_the_same_options() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     opening = {
         "serve", "generate", "chat", "infill", "score", "fork", "explain", "patch", "ablate",
-        "lens", "heads", "structure", "explore", "replay", "bench",
+        "lens", "heads", "structure", "explore", "compare", "replay", "bench",
     }  # fmt: skip
     assert set(commands) - opening == {
         "tree", "show", "models", "doctor", "backup", "restore", "purge", "completion",

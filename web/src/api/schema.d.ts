@@ -227,10 +227,10 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Rename Node
-         * @description Give a branch a title.
+         * Annotate Node
+         * @description Give a branch a title, a note, a bookmark.
          */
-        patch: operations["rename_node"];
+        patch: operations["annotate_node"];
         trace?: never;
     };
     "/api/nodes/{node}/ablate": {
@@ -1781,8 +1781,10 @@ export interface components {
          * @description One branch in the tree. ``at``: the first token that differs from the parent's.
          *
          *     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
-         *     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
-         *     a crash or the disk ended it; the acknowledged part is kept. ``model``: the one that made it.
+         *     mean surprisal of what differs; ``turn_logprob``: of the first token that differs (null for a
+         *     root, and where it is not known); ``note``, ``starred``: the reader's own; ``status``:
+         *     ``running`` while it decodes, ``interrupted`` when a crash or the disk ended it; the
+         *     acknowledged part is kept. ``model``: the one that made it.
          */
         NodeInfo: {
             /** At */
@@ -1801,6 +1803,8 @@ export interface components {
             model: string;
             /** Model Digest */
             model_digest: string;
+            /** Note */
+            note: string;
             /** Own Logprob */
             own_logprob: number | null;
             /** Own Surprisal */
@@ -1811,6 +1815,8 @@ export interface components {
             parent: string | null;
             /** Session */
             session: string;
+            /** Starred */
+            starred: boolean;
             /**
              * Status
              * @enum {string}
@@ -1819,6 +1825,8 @@ export interface components {
             summary: components["schemas"]["Summary"];
             /** Title */
             title: string;
+            /** Turn Logprob */
+            turn_logprob: number | null;
         };
         /**
          * NodeMatrixResponse
@@ -1853,6 +1861,18 @@ export interface components {
             unrecorded: (number | null)[];
             /** Values */
             values: (number | null)[][];
+        };
+        /**
+         * NodeRequest
+         * @description What the reader says of a branch: a title, a note, a bookmark. null leaves it as it is.
+         */
+        NodeRequest: {
+            /** Note */
+            note?: string | null;
+            /** Starred */
+            starred?: boolean | null;
+            /** Title */
+            title?: string | null;
         };
         /**
          * PatchEvent
@@ -2936,7 +2956,7 @@ export interface operations {
             };
         };
     };
-    rename_node: {
+    annotate_node: {
         parameters: {
             query?: never;
             header?: never;
@@ -2947,7 +2967,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["TitleRequest"];
+                "application/json": components["schemas"]["NodeRequest"];
             };
         };
         responses: {
