@@ -244,6 +244,13 @@ class Store:
             live_node(c, node)
             return self._trace(c, node)
 
+    def known(self) -> dict[str, str]:
+        """Status of every branch that was not purged, deleted ones too, oldest first."""
+        with self._read() as c:
+            found = c.execute("SELECT id, status FROM nodes ORDER BY created")
+            status = {r["id"]: r["status"] for r in found}
+        return status | dict.fromkeys(self._running, "running")
+
     # --- what was deleted -----------------------------------------------------------------------
     def purge(self, older_than: timedelta = RETENTION, dry_run: bool = False) -> Purged:
         """Remove for good what was deleted at least that long ago; ``dry_run``: only say what.
