@@ -140,13 +140,13 @@ def risk(
         )  # fmt: skip
     if not paths[0].carries:
         raise InputError("finding", "is not there when the text is read to the end of its line")
-    made = weigh(paths, paths[0])
+    weighed = weigh(paths, paths[0])
     written = explored.trace(0)
-    if draws and made.unexplored > ENOUGH:
+    if draws and weighed.unexplored > ENOUGH:
         drawn = Draws(engine, written, language, judged, stop, start + length, draws)
-        made = replace(made, sampled=drawn.span(start), draws=draws, decided=made.decided or
+        weighed = replace(weighed, sampled=drawn.span(start), draws=draws, decided=weighed.decided or
                        drawn.decided(start, min(end, len(written))))  # fmt: skip
-    return RiskOf(trace, held, start, made, written)
+    return RiskOf(trace, held, start, weighed, written)
 
 
 @dataclass(frozen=True)
