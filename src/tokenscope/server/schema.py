@@ -17,6 +17,7 @@ from tokenscope.server import (
     library_routes,
     model_routes,
     numbers,
+    recorder_routes,
     routes,
     storage_routes,
     structure_routes,
@@ -28,7 +29,7 @@ from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
-        routes, model_routes, library_routes, decoding, numbers, explain_routes,
+        routes, model_routes, library_routes, recorder_routes, decoding, numbers, explain_routes,
         structure_routes, storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
