@@ -23,13 +23,6 @@ import openai
 from tokenscope.store import Store
 
 SNIPPETS = ("def add(a, b):", "for i in range(", "import os\n", "class Point:", "x = [")
-    "def add(a, b):",
-    "for i in range(",
-    "import os\n",
-    "class Point:",
-    "x = [",
-    "if __name__",
-)
 
 
 def main() -> int:

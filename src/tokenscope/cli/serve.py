@@ -59,6 +59,9 @@ def serve(
     unattended: Annotated[
         float, typer.Option(min=0, help="Minutes that a run goes on when no page watches it.")
     ] = 10.0,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="The key that signs the records. Default: beside them.")
+    ] = None,
     new_token: Annotated[
         bool, typer.Option("--new-token", help="Make a new key: signs every browser out.")
     ] = False,
@@ -117,6 +120,7 @@ def serve(
             offered, store, access, most_runs, unattended=60 * unattended,
             recorder=Recorder(limits, max(1, most_runs - 2), hidden, recorder_keep)
             if recorder else None,
+            key=signing_key,
         )  # fmt: skip
         if served.house.recorder is not None:
             served.house.recorder.forget(store)

@@ -17,6 +17,7 @@ from tokenscope.server.decode_job import Decode
 from tokenscope.server.house import House, TheHouse
 from tokenscope.server.jobs import Kind, Place
 from tokenscope.server.stream import EventView
+from tokenscope.trace.edits import read
 
 if TYPE_CHECKING:
     from tokenscope.runs.model import Model
@@ -166,9 +167,10 @@ def begun(house: House, model: Model, kind: Kind, body: BaseModel) -> Iterator[B
     """Both are given back at the end of the block, or at the end of the run that began in it."""
     with house.jobs.place() as place, ExitStack() as held:
         held.enter_context(house.models.lease(model))
-        yield Beginning(house, place, held, model, kind, body.model_dump())
+        yield Beginning(house, place, held, model, kind, body.model_dump(by_alias=True))
 
 
 def settings(body: wire.Settings) -> Settings:
     """The wire's settings as those of the engine."""
-    return Settings(**{**body.model_dump(), "stop": tuple(body.stop)})
+    edits = tuple(read(e.model_dump(by_alias=True)) for e in body.edits)
+    return Settings(**{**body.model_dump(), "stop": tuple(body.stop), "edits": edits})

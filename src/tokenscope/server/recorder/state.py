@@ -88,7 +88,8 @@ class Recorder:
             raise RateError(f"{self.limits.waiting} requests are waiting already", 5)
         self._waiting += 1
         try:
-            await asyncio.wait_for(self._turns.acquire(), self.limits.seconds)
+            async with asyncio.timeout(self.limits.seconds):
+                await self._turns.acquire()
         except TimeoutError:
             self.refused += 1
             raise RateError("no place became free in time", 5) from None
