@@ -597,6 +597,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/recorder": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Recorder Route
+         * @description Whether completions of other programs are taken, and recorded.
+         */
+        get: operations["recorder_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Pause Route
+         * @description Pause: clients are answered as before, and nothing is recorded.
+         */
+        patch: operations["pause_route"];
+        trace?: never;
+    };
     "/api/runs": {
         parameters: {
             query?: never;
@@ -2031,6 +2055,35 @@ export interface components {
             start: number;
             /** Text */
             text: string;
+        };
+        /**
+         * RecorderInfo
+         * @description The recorder (``/v1``). ``requests`` asked since the start, ``recorded`` as branches,
+         *     ``refused`` for rate or room; ``redacts``: private spans are left out of records.
+         */
+        RecorderInfo: {
+            /** Keep Days */
+            keep_days: number | null;
+            /** On */
+            on: boolean;
+            /** Paused */
+            paused: boolean;
+            /** Recorded */
+            recorded: number;
+            /** Redacts */
+            redacts: boolean;
+            /** Refused */
+            refused: number;
+            /** Requests */
+            requests: number;
+        };
+        /**
+         * RecorderRequest
+         * @description Pause the recorder, or go on.
+         */
+        RecorderRequest: {
+            /** Paused */
+            paused: boolean;
         };
         /**
          * RegexShape
@@ -3596,6 +3649,68 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ViabilityRow"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    recorder_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecorderInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    pause_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RecorderRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecorderInfo"];
                 };
             };
             /** @description Refused. */
