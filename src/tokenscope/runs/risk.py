@@ -144,8 +144,8 @@ def risk(
     written = explored.trace(0)
     if draws and weighed.unexplored > ENOUGH:
         drawn = Draws(engine, written, language, judged, stop, start + length, draws)
-        weighed = replace(weighed, sampled=drawn.span(start), draws=draws, decided=weighed.decided or
-                       drawn.decided(start, min(end, len(written))))  # fmt: skip
+        points = weighed.decided or drawn.decided(start, min(end, len(written)))
+        weighed = replace(weighed, sampled=drawn.span(start), draws=draws, decided=points)
     return RiskOf(trace, held, start, weighed, written)
 
 
