@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tokenscope import edits
     from tokenscope.errors import TokenScopeError
     from tokenscope.runs.audit import audit
+    from tokenscope.runs.compare import compare
     from tokenscope.runs.explain_many import explain_many
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.model import Model, load
@@ -28,6 +29,7 @@ __all__ = [
     "Trace",
     "Tree",
     "audit",
+    "compare",
     "edits",
     "explain_many",
     "load",
@@ -37,6 +39,7 @@ __all__ = [
 
 _HOMES = {
     "audit": "tokenscope.runs.audit",
+    "compare": "tokenscope.runs.compare",
     "explain_many": "tokenscope.runs.explain_many",
     "Model": "tokenscope.runs.model",
     "load": "tokenscope.runs.model",
@@ -52,7 +55,13 @@ _HOMES = {
 promise("view", "tokenscope.code.views", "structure", "regions", "rollup")
 promise("view", "tokenscope.trace.views", "pandas", "arrow", "polars", "json")
 promise("view", "tokenscope.trace.files", "bytes", "from_bytes", "save")
-promise("view", "tokenscope.runs.notebook", "html")
+promise("view", "tokenscope.evidence.views", "findings")
+promise("picture", "tokenscope.pictures.tokens", "tokens")
+promise("picture", "tokenscope.pictures.branches", "tree", "beside")
+promise("picture", "tokenscope.pictures.attention", "attention", "heads")
+promise("picture", "tokenscope.pictures.icicle", "icicle")
+promise("picture", "tokenscope.explain.drawing", "why")
+promise("picture", "tokenscope.runs.card", "model")
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from tokenscope.cli import (
     bench,
     branch,
     causes,
+    compare,
     completion,
     decode,
     doctor,
@@ -22,6 +23,7 @@ from tokenscope.cli import (
     explore,
     look,
     models,
+    records,
     replay,
     serve,
     structure,
@@ -37,9 +39,10 @@ app = typer.Typer(
 for command in (
     serve.serve, decode.generate, talk.chat, decode.infill, decode.score, branch.fork, branch.tree,
     look.show, models.models, explain.explain, causes.patch, causes.ablate, causes.lens,
-    causes.heads, structure.structure, explore.explore, replay.replay, bench.bench,
-    audit.audit, audit.rules,
+    causes.heads, structure.structure, explore.explore, compare.compare, replay.replay,
+    bench.bench, audit.audit, audit.rules,
     doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,
+    records.records, records.verify, records.bom,
 ):  # fmt: skip
     app.command()(command)
 
