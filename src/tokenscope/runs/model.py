@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
+    from tokenscope.runs.risk import RiskOf
+    from tokenscope.trace.findings import Finding
 
 
 class Model(Engine, Drawn):
@@ -129,6 +131,12 @@ class Model(Engine, Drawn):
         from tokenscope.runs.explore import explore
 
         return explore(self, given, at, **options)
+
+    def risk(self, trace: Trace, finding: Finding | str, **options: Any) -> RiskOf:
+        """The risk mass of a finding of ``trace``; see ``tokenscope.runs.risk.risk``."""
+        from tokenscope.runs.risk import risk
+
+        return risk(self, trace, finding, **options)
 
     def compare(self, a: Trace, b: Trace, other: Engine | None = None) -> Compared:
         """Two traces side by side, with exact distances between their distributions; ``other``:
