@@ -209,7 +209,7 @@ def _offered(
             return None
         attention = record.only(at)
     names = metric_names(engine.abilities.scores)  # a server's tops give fewer
-    of_distribution = [n for n in ("entropy", "varentropy", "margin") if n in names]
+    of_distribution: list[str] = [n for n in ("entropy", "varentropy", "margin") if n in names]
     if not len(found) or any(n not in trace.columns for n in of_distribution):
         return None
     logprob = held.logprobs[at, int(found[0])]
