@@ -80,6 +80,10 @@ def fork(
     if trace.origin.tokenizer_digest not in ("", engine.info.tokenizer_digest):
         raise InputError("trace", "was made with another tokenizer")
     shared, words = trace.cut(at), engine.vocabulary
+    learn = getattr(engine.backend, "learn", None)
+    if learn is not None:  # a server that tells no ids: what the trace's own numbers stand for
+        learn(shared.tokens.pieces())
+        learn(trace.alternatives.pieces.values() if trace.alternatives is not None else ())
     if isinstance(token, str):
         forced = words.encode(token, bos=False) if token else Tokens.of([], [])
     else:
@@ -95,7 +99,7 @@ def fork(
     usable = shared if at > 0 and same_numbers(engine, trace, settings) else None
     known = None
     if usable is not None and len(forced) == 1:
-        known = _offered(engine, trace, at, forced, settings)
+        known = _offered(engine, trace, at, forced, _recordable(engine, settings))
     return begin(
         engine, given, trace.origin.form, settings, language=trace.language,
         n_prompt=min(trace.n_prompt, at) if at >= trace.n_prompt else len(given),
@@ -210,7 +214,8 @@ def _offered(
         if record is None or record.form != settings.attention or not record.has(at):
             return None
         attention = record.only(at)
-    of_distribution = ("entropy", "varentropy", "margin")
+    names = metric_names(engine.abilities.scores)  # a server's tops give fewer
+    of_distribution: list[str] = [n for n in ("entropy", "varentropy", "margin") if n in names]
     if not len(found) or any(n not in trace.columns for n in of_distribution):
         return None
     logprob = held.logprobs[at, int(found[0])]
@@ -224,9 +229,12 @@ def _offered(
         "time_ms": 0.0,
     }
     columns |= {n: np.array([v], dtype=np.float32) for n, v in own.items()}
-    if not set(metric_names(engine.abilities.scores)) <= set(columns):
+    if not set(names) <= set(columns):
         return None
-    return Step(at, forced, columns, held.slice(at, at + 1), attention, inside)
+    quality = {
+        n: trace.columns[n].quality for n in of_distribution if trace.columns[n].quality != "exact"
+    }
+    return Step(at, forced, columns, held.slice(at, at + 1), attention, inside, quality=quality)
 
 
 def _drawn(start: Trace) -> dict[str, F32]:
