@@ -38,7 +38,7 @@ $(VENV)/.torch: requirements/torch-cpu.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.torch pyproject.toml $(CONSTRAINTS)
-	$(PIP) install -q -e . -c $(CONSTRAINTS)
+	$(PIP) install -q -e '.[gguf]' -c $(CONSTRAINTS)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run

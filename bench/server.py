@@ -6,9 +6,11 @@ One server over the scripted backend, in a process of its own. ``--streams`` rea
 ``--runs`` runs (64 and 8); 10 % of them leave every so often and join again with
 ``Last-Event-ID``. ``events_per_s`` counts what reaches the readers (budget 3,000), ``made_per_s``
 what the runs tell; ``lost``, ``doubled`` and ``turned`` count tokens and event numbers (budget 0).
-Then ``--leavers`` readers connect and leave (``leavers_left`` connections stay: 0), and 20 readers
-that never read are watched for ``--stall`` seconds: ``stall_mib`` is what the server grows by
-(budget 64), ``stalled_left`` the connections that are still open (0).
+Then ``--leavers`` readers connect and leave (``leavers_left`` connections stay: 0). At last a long
+run goes on for ``--stall`` seconds while 20 readers that never read look on, and come back as soon
+as they are cut off: ``stall_mib`` is what the server grows by over what the same number of tokens
+takes with no reader (``alone_mib_per_1000``, seen before for a fifth of the time; budget 64),
+``stalled_left`` the connections that are still open a minute after the last came (0).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import httpx2
 import psutil
 
 KEY = "0123456789abcdef" * 4
+SLOW_FROM = 2000  # tokens from which on a run goes at a pace that lasts
 BUDGET = {"events_per_s": 3000.0, "stall_mib": 64.0}
 
 
@@ -43,13 +46,17 @@ def serve(folder: Path, port: int, runs: int) -> None:
     from tokenscope.server.access import Access
     from tokenscope.server.app import open_house
     from tokenscope.server.connection import Connection
+    from tokenscope.server.heap import few_arenas
     from tokenscope.store import Store
 
     def script(ids: Any) -> Any:
+        if len(ids) > SLOW_FROM:
+            time.sleep(0.01)
         logits = hashed(ids)
         logits[256] = -50.0
         return logits
 
+    few_arenas()
     model = Model(ScriptedBackend(script, context=1 << 20))
     made = open_house(model, Store(folder), Access(KEY), runs)
     uvicorn.run(made.app, port=port, log_config=None, ws="none", http=Connection)
@@ -156,23 +163,42 @@ def leavers(server: psutil.Process, port: int, n: int) -> dict[str, Any]:
 
 
 def stalled(client: httpx2.Client, server: psutil.Process, port: int, seconds: float) -> Any:
-    """20 readers that never read, while a long run is going on."""
+    """20 readers that never read and come back when they are cut off, beside a long run."""
     session = client.post("/api/sessions", json={}).json()["id"]
     settings = {"max_new_tokens": 100_000, "alternatives": 50, "attention": "none"}
     body = {"prompt": "x", "settings": settings}
     job = client.post(f"/api/sessions/{session}/generate", json=body).json()
-    time.sleep(2)
-    before, standing = server.memory_info().rss, held(server, port)
-    raws = [ask(port, f"/api/events?run={job['run']}") for _ in range(20)]
-    most, end = 0, time.monotonic() + seconds
+
+    def now() -> tuple[int, float]:
+        """Tokens of the run, and MiB of the server."""
+        told = client.get(f"/api/runs/{job['run']}").json()
+        assert told["running"], "the run has ended: make it longer"
+        return told["done"], server.memory_info().rss / 2**20
+
+    until(lambda: now()[0] > SLOW_FROM, 120)
+    first = now()
+    time.sleep(seconds / 5)
+    before, standing = now(), held(server, port)
+    per = (before[1] - first[1]) / max(before[0] - first[0], 1)
+    raws: list[socket.socket] = []
+    came = 0
+    most, end = 0.0, time.monotonic() + seconds
     while time.monotonic() < end:
-        most = max(most, server.memory_info().rss - before)
+        open_now = held(server, port) - standing
+        raws += [ask(port, f"/api/events?run={job['run']}") for _ in range(20 - open_now)]
+        came += max(0, 20 - open_now)
+        tokens, mib = now()
+        most = max(most, mib - before[1] - per * (tokens - before[0]))
         time.sleep(0.5)
+    until(lambda: held(server, port) <= standing, 60)
     left = held(server, port) - standing
     client.post(f"/api/runs/{job['run']}/cancel")
     for raw in raws:
         raw.close()
-    return {"stall_s": seconds, "stall_mib": round(most / 2**20, 1), "stalled_left": max(0, left)}
+    return {
+        "stall_s": seconds, "stalled_readers": came, "alone_mib_per_1000": round(1000 * per, 2),
+        "stall_mib": round(most, 1), "stalled_left": max(0, left),
+    }  # fmt: skip
 
 
 def main() -> int:

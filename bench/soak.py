@@ -2,11 +2,16 @@
 
     python -m bench.soak --minutes 3 --json
 
-A server with the bundled model in a process of its own; ``--clients`` at once generate, fork,
-score, cancel, leave and join again, explain, export and delete at random. ``errors``: answers of
-500 and above but for 503 (busy), events ``error``, and broken connections (budget 0);
-``restarts``: whether the process ended (0); ``rss_start_mib`` is taken after a tenth of the time,
-``rss_end_mib`` once all jobs are over; ``growth_mib`` has a budget of 200.
+A server with the bundled model in a process of its own, with ``--kept`` GiB for states, so that
+what it keeps on purpose is full after a moment; ``--clients`` at once generate, fork, score,
+cancel, leave and join again, explain, export and delete at random, with a pause of up to
+``--pause`` seconds between two doings; a busy server (503) is asked again after a while.
+``errors``: answers of 500 and above but for 503, events ``error``, and broken connections
+(budget 0); ``restarts``: whether the process ended (0). Memory is looked at every second:
+``rss_mib`` are the medians of twelve equal parts of the time, ``growth_mib`` is what the median of
+the last third lies over that of the second third (the first fills what is kept; budget 64).
+``secrets``: prompts carry ``SECRETS`` marks; ``secrets_in_the_log`` counts those in what the
+server wrote to its log (0).
 """
 
 from __future__ import annotations
@@ -15,7 +20,9 @@ import argparse
 import asyncio
 import json
 import random
+import secrets as chance
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,16 +33,21 @@ from typing import Any
 import httpx2
 import psutil
 
-GROWTH_MIB = 200.0
+GROWTH_MIB = 64.0
+SECRETS = 50
 PROMPTS = ("def total(items):\n", "import os\n\n\ndef read(path):\n    ", "class Point:\n    x = ")
 
 
 class Client:
     """One client; ``did`` counts what it did, ``errors`` what went wrong."""
 
-    def __init__(self, http: httpx2.AsyncClient, chance: random.Random) -> None:
+    def __init__(
+        self, http: httpx2.AsyncClient, chance: random.Random, pause: float, secrets: list[str]
+    ) -> None:
         self.http = http
         self.chance = chance
+        self.pause = pause
+        self.secrets = secrets
         self.did: Counter[str] = Counter()
         self.errors: list[str] = []
         self.session = ""
@@ -47,6 +59,8 @@ class Client:
         if answer.status_code >= 500 and answer.status_code != 503:
             self.errors.append(f"{method} {path}: {answer.status_code}")
         self.did[f"answer {answer.status_code}"] += 1
+        if answer.status_code == 503:
+            await asyncio.sleep(0.5 + self.chance.random())
         return answer
 
     async def job(self, path: str, body: Any) -> None:
@@ -99,7 +113,8 @@ class Client:
         doing = self.chance.random()
         if doing < 0.3 or not self.nodes:
             self.did["generate"] += 1
-            body = {"prompt": pick(PROMPTS), "settings": settings}
+            prompt = pick(PROMPTS) + (f"# {pick(self.secrets)}\n" if n % 5 == 0 else "")
+            body = {"prompt": prompt, "settings": settings}
             await self.job(f"sessions/{self.session}/generate", body)
         elif doing < 0.5:
             self.did["fork"] += 1
@@ -135,42 +150,52 @@ class Client:
         while time.monotonic() < until:
             try:
                 await self.act()
+                await asyncio.sleep(self.pause * self.chance.random())
             except httpx2.TransportError as error:
                 self.errors.append(f"connection: {type(error).__name__}")
 
 
-async def soak(address: str, key: str, server: psutil.Process, n: int, seconds: float, seed: int
-               ) -> dict[str, Any]:  # fmt: skip
-    """All clients; the memory before, meanwhile and after."""
+async def soak(
+    address: str, key: str, server: psutil.Process, given: argparse.Namespace, secrets: list[str]
+) -> dict[str, Any]:
+    """All clients; the memory meanwhile."""
+    seconds = 60 * given.minutes
     headers = {"authorization": f"Bearer {key}"}
     limits = httpx2.Limits(max_connections=None)
     async with httpx2.AsyncClient(
         base_url=address, headers=headers, timeout=120, limits=limits
     ) as http:
-        clients = [Client(http, random.Random(seed + i)) for i in range(n)]
+        clients = [
+            Client(http, random.Random(given.seed + i), given.pause, secrets)
+            for i in range(given.clients)
+        ]
         until = time.monotonic() + seconds
         living = [asyncio.create_task(one.live(until)) for one in clients]
-        await asyncio.sleep(seconds / 10)
-        start = most = server.memory_info().rss
+        series: list[int] = []
         while not all(task.done() for task in living):
-            most = max(most, server.memory_info().rss)
-            await asyncio.sleep(0.5)
+            series.append(server.memory_info().rss)
+            await asyncio.sleep(1.0)
         for task in living:
             task.result()
-        while any(job["running"] for job in (await http.get("/api/runs")).json()):
-            await asyncio.sleep(0.2)
-        await asyncio.sleep(1)
-        end = server.memory_info().rss
     did: Counter[str] = sum((one.did for one in clients), Counter())
     errors = [e for one in clients for e in one.errors]
     return {
-        "clients": n, "seconds": round(seconds), "did": dict(sorted(did.items())),
-        "errors": len(errors), "first_errors": errors[:10], "rss_start_mib": _mib(start),
-        "rss_most_mib": _mib(most), "rss_end_mib": _mib(end), "growth_mib": _mib(end - start),
+        "clients": given.clients, "seconds": round(seconds), "did": dict(sorted(did.items())),
+        "errors": len(errors), "first_errors": errors[:10],
+        "rss_mib": [_mib(_middle(part)) for part in _parts(series, 12)],
+        "growth_mib": _mib(_middle(_parts(series, 3)[2]) - _middle(_parts(series, 3)[1])),
     }  # fmt: skip
 
 
-def _mib(size: int) -> float:
+def _parts(series: list[int], n: int) -> list[list[int]]:
+    return [series[len(series) * i // n : len(series) * (i + 1) // n] for i in range(n)]
+
+
+def _middle(part: list[int]) -> float:
+    return statistics.median(part) if part else 0.0
+
+
+def _mib(size: float) -> float:
     return round(size / 2**20, 1)
 
 
@@ -179,12 +204,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Random clients for a while.")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--pause", type=float, default=1.0)
+    parser.add_argument("--kept", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tokenscope", "serve", "--json", "--port", "0",
-                   "--data", f"{folder}/data"]  # fmt: skip
+                   "--data", f"{folder}/data", "--kept-states", str(given.kept)]  # fmt: skip
         with open(f"{folder}/log", "w") as log:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert process.stdout is not None
@@ -196,16 +223,21 @@ def main() -> int:
         said = json.loads(text)
         key = said["url"].partition("token=")[2]
         try:
-            found = asyncio.run(soak(said["address"], key, psutil.Process(process.pid),
-                                     given.clients, 60 * given.minutes, given.seed))  # fmt: skip
+            marks = [chance.token_hex(16) for _ in range(SECRETS)]
+            watched = psutil.Process(process.pid)
+            found = asyncio.run(soak(said["address"], key, watched, given, marks))
             found["restarts"] = int(process.poll() is not None)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
         with open(f"{folder}/log") as log:
-            found["logged_errors"] = sum(" ERROR " in f" {row}" for row in log)
-    found["ok"] = not found["errors"] and not found["restarts"] and \
-        found["growth_mib"] <= GROWTH_MIB  # fmt: skip
+            written = log.read()
+        found["logged_errors"] = sum(" ERROR " in f" {row}" for row in written.splitlines())
+        found["secrets"] = SECRETS
+        found["secrets_in_the_log"] = sum(mark in written for mark in [*marks, key])
+    found["ok"] = found["growth_mib"] <= GROWTH_MIB and not any(
+        found[k] for k in ("errors", "restarts", "logged_errors", "secrets_in_the_log")
+    )
     print(json.dumps(found, indent=1) if given.json else
           "\n".join(f"{k:14} {v}" for k, v in found.items()))  # fmt: skip
     return 0 if found["ok"] else 1

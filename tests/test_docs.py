@@ -1,4 +1,5 @@
-"""Commands in README and docs run. A block that starts with ```sh test is run line by line."""
+"""Commands in README and docs run. A block that starts with ```sh test is run line by line, each in
+a shell of its own; its ``tokenscope`` is forked off one that has the libraries imported."""
 
 from __future__ import annotations
 
@@ -8,11 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
 
+from tests.warm import Warm
 from tokenscope.cli.commands import app
 
 ROOT = Path(__file__).parents[1]
@@ -33,11 +36,18 @@ def commands() -> list[tuple[str, str]]:
     ]
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    made = Warm(tmp_path_factory.mktemp("warm"))
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize(("page", "line"), commands(), ids=lambda v: str(v)[:60])
-def test_a_command_runs(page: str, line: str, tmp_path: Path) -> None:
+def test_a_command_runs(page: str, line: str, tmp_path: Path, warm: Warm) -> None:
     bash = shutil.which("bash")
     assert bash is not None
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join((str(warm.folder), str(Path(sys.executable).parent), os.environ["PATH"]))
     env = {**os.environ, "PATH": path, "XDG_DATA_HOME": str(tmp_path / "home"), "COLUMNS": "100"}
     done = subprocess.run(
         [bash, "-euo", "pipefail", "-c", line], cwd=tmp_path, env=env, capture_output=True,

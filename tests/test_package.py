@@ -17,6 +17,7 @@ NEEDED = (
     "tokenscope/models/bundled/model.safetensors",
     "tokenscope/models/bundled/tokenizer.json",
     "tokenscope/models/bundled/gallery.json",
+    "tokenscope/models/gettable.toml",
 )
 
 

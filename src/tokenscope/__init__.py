@@ -8,10 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tokenscope.trace.record import VIEWS
+from tokenscope.registry import promise
 
 if TYPE_CHECKING:
+    from tokenscope import edits
     from tokenscope.errors import TokenScopeError
+    from tokenscope.runs.audit import audit
+    from tokenscope.runs.compare import compare
     from tokenscope.runs.explain_many import explain_many
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.model import Model, load
@@ -25,6 +28,9 @@ __all__ = [
     "TokenScopeError",
     "Trace",
     "Tree",
+    "audit",
+    "compare",
+    "edits",
     "explain_many",
     "load",
     "read",
@@ -32,6 +38,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "audit": "tokenscope.runs.audit",
+    "compare": "tokenscope.runs.compare",
     "explain_many": "tokenscope.runs.explain_many",
     "Model": "tokenscope.runs.model",
     "load": "tokenscope.runs.model",
@@ -44,16 +52,21 @@ _HOMES = {
 }
 
 # What upper floors do with a trace; their modules are loaded when the view is first asked for.
-for _name in ("structure", "regions", "rollup"):
-    VIEWS.promise(_name, "tokenscope.code.views")
-for _name in ("pandas", "json"):
-    VIEWS.promise(_name, "tokenscope.trace.views")
-for _name in ("bytes", "from_bytes", "save"):
-    VIEWS.promise(_name, "tokenscope.trace.files")
-VIEWS.promise("html", "tokenscope.runs.notebook")
+promise("view", "tokenscope.code.views", "structure", "regions", "rollup")
+promise("view", "tokenscope.trace.views", "pandas", "arrow", "polars", "json")
+promise("view", "tokenscope.trace.files", "bytes", "from_bytes", "save")
+promise("view", "tokenscope.evidence.views", "findings")
+promise("picture", "tokenscope.pictures.tokens", "tokens")
+promise("picture", "tokenscope.pictures.branches", "tree", "beside")
+promise("picture", "tokenscope.pictures.attention", "attention", "heads")
+promise("picture", "tokenscope.pictures.icicle", "icicle")
+promise("picture", "tokenscope.explain.drawing", "why")
+promise("picture", "tokenscope.runs.card", "model")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "edits":
+        return import_module("tokenscope.edits")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'tokenscope' has no attribute {name!r}")
@@ -61,4 +74,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "edits"])

@@ -11,6 +11,7 @@
     |   `-- ModelNotLoaded  the server has to load a model for it first
     |-- CapacityError     it does not fit; says how much would                (HTTP 413, exit 2)
     |-- BusyError         the queue is full; come back later                  (HTTP 503, exit 3)
+    |-- RemoteError       a model server that does not do what it should      (HTTP 502, exit 3)
     |-- StoreError        sessions cannot be kept or read; cause and remedy   (HTTP 500, exit 3)
     |   |-- StoreFull         no room on the disk                             (HTTP 507)
     |   |-- StoreLocked       somebody else holds the folder or the database  (HTTP 503)
@@ -117,6 +118,18 @@ class BusyError(TokenScopeError):
     def __init__(self, message: str, retry_after: int = 5) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class RemoteError(TokenScopeError):
+    """A model server that cannot be used, or fails; ``cause`` never repeats what was sent to it."""
+
+    code = "model_server"
+    status = 502
+    exit_code = 3
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+        super().__init__(f"the model server: {cause}")
 
 
 class StoreError(TokenScopeError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
@@ -14,10 +13,9 @@ import numpy as np
 from tokenscope import __version__
 from tokenscope.store import NodeRow, SessionRow
 from tokenscope.trace import Trace
+from tokenscope.trace.display import cell
 
 Format = Literal["json", "csv"]
-# what a spreadsheet takes for the start of a formula, full-width forms among them
-_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\u2212\ufe62\ufe63\ufe66\ufe6b")
 
 
 def session(row: SessionRow, branches: Iterable[tuple[NodeRow, Trace]], form: Format) -> str:
@@ -66,16 +64,29 @@ def _csv(branches: Iterable[tuple[NodeRow, Trace]]) -> str:
     return out.getvalue()
 
 
-def cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: a quote goes before what looks like one.
+def trace_bytes(trace: Trace, form: str) -> bytes:
+    """One trace as a file for other programs: ``json``, or a row per token as ``csv``, ``parquet``
+    or ``arrow`` (the file format of Arrow, which pandas and polars call feather)."""
+    if form == "json":
+        return trace.to_json().encode()
+    if form == "csv":
+        frame = trace.to_pandas()
+        frame["text"] = frame["text"].map(cell)
+        for name in trace.columns:
+            frame[name] = frame[name].map(number)
+        frame.columns = [cell(str(n)) for n in frame.columns]
+        made: str = frame.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
+        return made.encode()
+    out = io.BytesIO()
+    if form == "parquet":
+        import pyarrow.parquet as parquet
 
-    Control, format (bidi, zero-width) and space characters in front are looked through, as a
-    spreadsheet may drop them; a cell that begins with a control or format character gets the
-    quote in any case (a tab or a line end splits cells when pasted).
-    """
-    first = next((c for c in text if unicodedata.category(c)[0] not in "CZ"), "")
-    hidden = unicodedata.category(text[0])[0] == "C" if text else False
-    return f"'{text}" if first in _FORMULA or hidden else text
+        parquet.write_table(trace.to_arrow(), out)
+    else:
+        from pyarrow import feather
+
+        feather.write_feather(trace.to_arrow(), out, compression="uncompressed")
+    return out.getvalue()
 
 
 def number(value: float) -> float | str:

@@ -10,6 +10,13 @@ from tokenscope.errors import UnknownName
 
 T = TypeVar("T")
 
+_PROMISED: dict[str, dict[str, str]] = {}  # kind -> name -> module, for registries yet to come
+
+
+def promise(kind: str, module: str, *names: str) -> None:
+    """Promise names in the registry of that kind before it is there: nothing is imported for it."""
+    _PROMISED.setdefault(kind, {}).update(dict.fromkeys(names, module))
+
 
 class Registry(Generic[T]):
     """A map from a name to a thing; an unknown name lists the known ones.
@@ -21,7 +28,8 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._names: dict[str, str] = {}  # each with the module that promised it, or ""
+        # each with the module that promised it, or ""
+        self._names: dict[str, str] = dict(_PROMISED.get(kind, {}))
         self._items: dict[str, T] = {}
 
     def add(self, name: str, item: T) -> T:

@@ -1,12 +1,13 @@
 """One suite over every backend: what the contract promises holds, whoever keeps it.
 
 The backends: scripted, scripted with tops only, the bundled model (lean step), the
-same as GGUF through llama.cpp, a Gemma2 with
+same as GGUF through llama.cpp, the same behind a real llama.cpp server, a Gemma2 with
 windows and softcap (transformers' own step), a hybrid (Lfm2), a recurrent one (Mamba).
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import transformers as hf
 
 from tests.backends.gguf_file import write
+from tests.backends.llama_server import serving
 from tests.families import COMMON, FAMILIES, randomise, save_folder
 from tokenscope.backends import protocol
 from tokenscope.backends.open import open_backend
@@ -42,11 +44,19 @@ def _mamba() -> Any:
 MADE = {"gemma2": FAMILIES["gemma2"], "lfm2": _lfm2, "mamba": _mamba}
 
 
-@pytest.fixture(scope="module", params=["scripted", "scripted top", "bundled", "gguf", *MADE])
+@pytest.fixture(
+    scope="module", params=["scripted", "scripted top", "bundled", "gguf", "server", *MADE]
+)
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    loaded = opened(request.param, tmp_path_factory)
-    yield loaded
-    loaded.close()
+    with ExitStack() as held:
+        if request.param == "server":
+            pytest.importorskip("xllamacpp", reason="the extra [gguf] is not installed")
+            file = write(tmp_path_factory.mktemp("conformance") / "served.gguf")
+            loaded = open_backend(held.enter_context(serving(file)) + "/v1")
+        else:
+            loaded = opened(request.param, tmp_path_factory)
+        yield loaded
+        loaded.close()
 
 
 def opened(name: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
@@ -281,8 +291,7 @@ def test_a_server_streams_and_scores_what_it_would_be_fed() -> None:
         out = top.extend(Feed(state, [one.id], scores=1))
     assert len(told) == 6
     assert list(top.stream(protocol.Asked("abc", 6, {}), lambda: True)) == []
-    tokens, scores = protocol.scorer(top).score("hello", 3)
-    assert len(tokens) == len(scores) + 1 == 5
+    (scores,) = protocol.scorer(top).score(list(b"hello"), 1, 3, lambda: False)
     assert scores.ids.shape == (4, 3)
     assert np.isfinite(scores.chosen).all()
 

@@ -50,8 +50,8 @@ def test_generate_prints_one_document(capsys: pytest.CaptureFixture[str]) -> Non
 def test_generate_paints_what_is_safe_to_see(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", "def f"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith('def f(x):\n    return "<U+202E>\u241b[31mred" # tab')
-    assert out.endswith('" # tab\there\n')  # the text alone: no special token, no legend
+    assert out.startswith('(x):\n    return "<U+202E>\u241b[31mred" # tab')
+    assert out.endswith('" # tab\there\n')  # what was written alone: no special token, no legend
     assert "\x1b" not in out  # not a terminal: no colours, and none that the model made up
     assert "Surprisal" not in out + err
     assert "ended by: eos" in err
@@ -195,6 +195,7 @@ def test_models_lists_the_bundled_one(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("TOKENSCOPE_MODELS", str(tmp_path / "library"))
     for folder in ("root/a", "root/wordless", "hub/models--some--model/snapshots/1"):
         (tmp_path / folder).mkdir(parents=True)
         config = '{"architectures": ["TinyForCausalLM"], "model_type": "llama"}'
@@ -208,13 +209,14 @@ def test_models_lists_the_bundled_one(
     (tmp_path / "root/empty").mkdir()
     assert run(["models", "--json", "--model-root", str(tmp_path / "root")]) == 0
     found = the_json(capsys)
-    assert [m["kind"] for m in found] == ["bundled", "folder", "cache", "folder", "folder"]
-    assert [m["reason"] is None for m in found] == [True, True, True, False, False]
-    assert {Path(m["path"]).name for m in found[3:]} == {"broken", "wordless"}
+    kinds = ["bundled", "folder", "cache", "to fetch", "folder", "folder"]
+    assert [m["kind"] for m in found] == kinds
+    assert [m["reason"] is None for m in found] == [True] * 4 + [False] * 2
+    assert {Path(m["path"]).name for m in found[4:]} == {"broken", "wordless"}
     assert run(["models", "--model-root", str(tmp_path / "root")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "cannot be loaded: " in lines[3] and "is no JSON" in lines[3]
-    assert "tokenizer" in lines[4]
+    assert "cannot be loaded: " in lines[4] and "is no JSON" in lines[4]
+    assert "tokenizer" in lines[5]
     assert found[2]["address"] == "some/model"
 
 
@@ -274,10 +276,13 @@ def test_every_command_that_opens_a_model_takes_the_same_options() -> None:
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     opening = {
-        "serve", "generate", "score", "explain", "patch", "ablate", "lens", "heads", "structure",
-        "replay", "bench",
+        "serve", "generate", "chat", "infill", "score", "fork", "explain", "patch", "ablate",
+        "lens", "heads", "structure", "explore", "compare", "replay", "bench",
+        "audit",
     }  # fmt: skip
-    assert set(commands) - opening == {"models", "doctor", "backup", "restore", "purge"}
+    assert set(commands) - opening == {
+        "tree", "show", "models", "rules", "doctor", "backup", "restore", "purge", "completion",
+    }  # fmt: skip
     for name in opening:
         assert set(OPTIONS) <= {p.name for p in commands[name].params}, name
 
@@ -307,7 +312,9 @@ def test_how_a_model_is_opened_reaches_it(
     monkeypatch.chdir(tmp_path)
     Path("a.py").write_text("x = 1\n")
     assert run([*arguments, "--model", "m", "--start-token", "never", "--allow-links"]) == 2
-    assert asked == [
-        {"address": "m", "dtype": None, "device": None, "allow_network": False, "root": None,
-         "start_token": "never", "allow_links": True},
-    ]  # fmt: skip
+    want = {
+        "address": "m", "dtype": None, "device": None, "allow_network": False, "root": None,
+        "start_token": "never", "allow_links": True,
+    }  # fmt: skip
+    assert len(asked) == 1
+    assert {name: asked[0][name] for name in want} == want

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tokenscope.server import connection
+from tokenscope.server import connection, feed
 
 if TYPE_CHECKING:
     from conftest import Served
@@ -142,3 +144,73 @@ def test_many_who_leave(serve: Callable[..., Served], slowly: Any) -> None:
     assert served.house.jobs.count == 1, "the run goes on"
     served.client.post(f"/api/runs/{job['run']}/cancel")
     assert served.idle(2.0)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_reader_who_leaves_just_when_an_event_comes_has_left(turns: int) -> None:
+    async def story() -> bool:
+        listener = feed.Listener(lambda run, session: True)
+        waiting = asyncio.ensure_future(listener.wait(30))
+        await asyncio.sleep(0)
+        listener.call()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not waiting.done():
+            waiting.cancel()
+        await asyncio.wait({waiting})
+        return waiting.cancelled() or turns > 1
+
+    assert asyncio.run(story())
+
+
+def test_what_left_the_log_is_made_again_for_one_reader_at_a_time(
+    serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the whole trace to make: many readers at once would each hold one."""
+    monkeypatch.setattr(feed, "LOG_BYTES", 2000)
+    served = serve()
+    session = served.session()
+    body = {"prompt": "def f(x):", "settings": {"max_new_tokens": 60}}
+    run = served.client.post(f"/api/sessions/{session}/generate", json=body).json()["run"]
+    assert served.idle()
+    job = served.house.jobs.get(run)
+    inside, most = 0, 0
+    again = job.work.again
+
+    def counted(gap: Any) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.05)
+        inside -= 1
+        return again(gap)
+
+    monkeypatch.setattr(job.work, "again", counted)
+    read: list[int] = []
+    readers = [
+        threading.Thread(target=lambda: read.append(len(list(served.view(run=run)))))
+        for _ in range(6)
+    ]
+    for one in readers:
+        one.start()
+    for one in readers:
+        one.join(30)
+    assert len(set(read)) == 1 and len(read) == 6
+    assert most == 1
+
+
+def test_who_asks_is_told_how_far_a_run_is(serve: Callable[..., Served], slowly: Any) -> None:
+    served = serve(slowly(0.01))
+    body = {"prompt": "def f(x):", "settings": {"max_new_tokens": 500, "attention": "none"}}
+    path = f"/api/sessions/{served.session()}/generate"
+    run = served.client.post(path, json=body).json()["run"]
+    seen: list[int] = []
+    end = time.monotonic() + 20
+    while len(set(seen)) < 3 and time.monotonic() < end:
+        told = served.client.get(f"/api/runs/{run}").json()
+        if told["what"] == "tokens":
+            seen.append(told["done"])
+            assert (told["total"], told["left_s"] >= 0) == (509, True)
+        time.sleep(0.05)
+    served.client.post(f"/api/runs/{run}/cancel")
+    assert len(set(seen)) >= 3 and seen == sorted(seen)

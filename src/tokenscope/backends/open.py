@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tokenscope.backends.protocol import Backend
-from tokenscope.errors import AbilityError, InputError, ModelError
+from tokenscope.errors import InputError, ModelError
 from tokenscope.registry import Registry
 
 Address = str | Path | None
@@ -21,7 +21,8 @@ class Options:
 
     ``allow_network``: files may be fetched. ``root``: folders must lie inside it.
     ``start_token``: whether plain prompts begin with one (``auto``: as the model's own tokenizer
-    does). ``allow_links``: files of a folder may be links to places outside it.
+    does). ``allow_links``: files of a folder may be links to places outside it. ``allow_servers``:
+    addresses of model servers on other machines that prompts may be sent to.
     """
 
     dtype: str | None = None
@@ -30,6 +31,7 @@ class Options:
     root: Path | None = None
     start_token: StartToken = "auto"
     allow_links: bool = False
+    allow_servers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,9 @@ OPENERS: Registry[Opener] = Registry("kind of model address")
 def open_backend(address: Address = None, options: Options = Options()) -> Backend:
     """Open what the first opener that takes ``address`` makes of it.
 
-    ``None`` or ``bundled``, a folder and a hub id are models in Hugging Face format. Raises
-    ModelError, InputError, CapacityError, AbilityError (an address that cannot be opened yet).
+    ``None`` or ``bundled``, a folder and a hub id are models in Hugging Face format; ``http://``
+    and ``https://`` addresses are servers. Raises ModelError, InputError, CapacityError,
+    RemoteError, AbilityError.
     """
     text = "" if address is None else str(address)
     opener = next(o for _, o in OPENERS if o.takes(text))
@@ -65,10 +68,12 @@ def _gguf(address: Address, options: Options) -> Backend:
     return load(path)
 
 
-def _server(address: Address, _: Options) -> Backend:
-    raise AbilityError(
-        "a model server cannot be used yet; load the model here from its folder or hub id"
-    )
+def _server(address: Address, options: Options) -> Backend:
+    from tokenscope.backends.remote.load import load
+
+    if options.dtype not in (None, "auto") or options.device not in (None, "auto"):
+        raise InputError("dtype", "a server runs its model as it pleases")
+    return load(str(address), options.allow_servers)
 
 
 def _folder(address: Address, options: Options) -> Backend:
@@ -83,4 +88,5 @@ def _folder(address: Address, options: Options) -> Backend:
 
 OPENERS.add("server", Opener(lambda s: s.lower().startswith(("http://", "https://")), _server))
 OPENERS.add("gguf", Opener(lambda s: s.lower().endswith(".gguf"), _gguf))
+OPENERS.promise("library", "tokenscope.library.fetched")  # names of fetched models
 OPENERS.add("folder or hub id", Opener(lambda _: True, _folder))

@@ -12,7 +12,7 @@ torch: numbers stay where the backend has them until they are measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -21,6 +21,7 @@ from tokenscope.trace.tokens import Tokens
 
 ForkKind = Literal["crop", "copy", "none"]
 ScoreKind = Literal["full", "top"]
+StreamEnd = Literal["eos", "length", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,18 +344,30 @@ class Told:
 
 
 class Streamer(Protocol):
-    """A server that decodes by itself and tells what it did."""
+    """A server that decodes by itself and tells what it did. Safe to use from several threads."""
 
-    def stream(self, asked: Asked, cancelled: Callable[[], bool]) -> Iterator[Told]:
-        """Tokens as they come; ends early once ``cancelled()``. Raises CapacityError."""
+    def stream(
+        self, asked: Asked, cancelled: Callable[[], bool]
+    ) -> Generator[Told, None, StreamEnd]:
+        """Tokens as they come; ends early once ``cancelled()``. Returns why it ended.
+
+        Raises CapacityError, RemoteError.
+        """
         ...
 
 
 class Scorer(Protocol):
-    """A server that scores a text given to it."""
+    """A server that scores tokens given to it. Safe to use from several threads."""
 
-    def score(self, text: str, top: int) -> tuple[Tokens, Top]:
-        """T tokens and T - 1 distributions (row i: of token i + 1)."""
+    def score(
+        self, ids: Sequence[int], start: int, top: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Top]:
+        """The distributions of the tokens ``start..len(ids)-1`` (``start`` >= 1), in their order,
+        in pieces of any size, with ``chosen``. Ends early once ``cancelled()``."""
+        ...
+
+    def scoring_cost(self, count: int) -> str:
+        """What scoring ``count`` tokens takes, as a sentence; "" where it is one request."""
         ...
 
 

@@ -8,7 +8,7 @@ tells, like a server, only the most likely tokens, and no sizes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from tokenscope.backends.protocol import (
     Full,
     ModelInfo,
     Scores,
+    StreamEnd,
     Told,
     Top,
 )
@@ -204,27 +205,35 @@ class ScriptedTop(ScriptedBackend):
     def _scores(self, logits: F32) -> Top:
         return top_of(logits, self.k)
 
-    def stream(self, asked: Asked, cancelled: Callable[[], bool]) -> Iterator[Told]:
-        """Greedy decoding of ``asked.text``."""
+    def stream(
+        self, asked: Asked, cancelled: Callable[[], bool]
+    ) -> Generator[Told, None, StreamEnd]:
+        """Greedy decoding of ``asked.ids``, or of its text."""
         state = self.start()
-        out = self.extend(Feed(state, list(self.encode(asked.text).ids), scores=1))
+        ids = asked.ids if asked.ids is not None else self.encode(asked.text).ids.tolist()
+        self.extend(Feed(state, list(ids), scores=1))
         for _ in range(asked.max_new_tokens):
-            if cancelled() or out.scores is None:
-                return
+            if cancelled():
+                return "cancelled"
             top = top_of(self.script(state.ids)[None], min(self.k, asked.top) or 1)
             chosen = int(top.ids[0, 0])
             yield Told(chosen, self.piece(chosen), replace(top, chosen=top.logprobs[:, 0]))
             if chosen == END:
-                return
-            out = self.extend(Feed(state, [chosen], scores=1))
+                return "eos"
+            self.extend(Feed(state, [chosen], scores=1))
+        return "length"
 
-    def score(self, text: str, top: int) -> tuple[Tokens, Top]:
-        """Every token of ``text`` after the first."""
-        tokens = self.encode(text)
-        ids = [int(i) for i in tokens.ids]
-        logits = np.stack([self.script(ids[:t]) for t in range(1, len(ids))])
-        chosen = _log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]
-        return tokens, replace(top_of(logits, min(self.k, top) or 1), chosen=chosen)
+    def score(
+        self, ids: Sequence[int], start: int, top: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Top]:
+        """All in one piece."""
+        logits = np.stack([self.script(ids[:t]) for t in range(start, len(ids))])
+        chosen = _log_softmax(logits)[np.arange(len(ids) - start), list(ids[start:])]
+        yield replace(top_of(logits, min(self.k, top) or 1), chosen=chosen)
+
+    def scoring_cost(self, count: int) -> str:
+        """It costs nothing."""
+        return ""
 
 
 def _log_softmax(logits: F32) -> F32:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
-from tokenscope.cli.output import document, say, visible
+from tokenscope.cli.output import document, result, say, table
+from tokenscope.cli.pace import Pace
+from tokenscope.cli.texts import token_of
 from tokenscope.control import Control
-from tokenscope.errors import InputError
+from tokenscope.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,13 +56,16 @@ def patch(
     as_json: JsonOption = False,
 ) -> int:
     """Show where in the model the difference between two prompts is carried."""
+    from tokenscope.explain.patching import PARTS
     from tokenscope.runs.patch import PatchJob, TraceJob
 
     if (corrupt is None) == (subject is None):
         raise InputError("corrupt", "exactly one of --corrupt and --subject is needed")
+    for name in part or ():
+        PARTS.get(name)
     engine = wanted.load()
     options: dict[str, Any] = {"token": token_of(token), "contrast": token_of(contrast)}
-    options["control"] = Control(progress)
+    options["control"] = Control(Pace().told)
     if part:
         options["parts"] = part
     job: PatchJob | TraceJob
@@ -75,7 +79,7 @@ def patch(
     if as_json:
         document(made.to_json())
         return 0
-    print(visible(f"A = {made.token!r}, B = {made.contrast!r}"))
+    result(f"A = {made.token!r}, B = {made.contrast!r}")
     _print(made.to_pandas(), "effect", top)
     return 0
 
@@ -102,14 +106,19 @@ def ablate(
     as_json: JsonOption = False,
 ) -> int:
     """Take out every head and MLP, one at a time, and show what the choice loses."""
+    from tokenscope.explain.references import HOWS
     from tokenscope.runs.replace import ReplaceJob, path_effects
 
-    engine = wanted.load()
+    if how is not None and how not in HOWS:
+        raise UnknownName("--how", how, HOWS)
+    if per not in ("overall", "position"):
+        raise UnknownName("--per", per, ("overall", "position"))
     options: dict[str, Any] = {
         "token": token_of(token), "contrast": token_of(contrast), "how": how, "per": per,
         "reference": [read_text(p, "reference") for p in reference or ()],
-        "control": Control(progress),
+        "control": Control(Pace().told),
     }  # fmt: skip
+    engine = wanted.load()
     if paths:
         made = path_effects(engine, prompt, top=paths, **options)
     else:
@@ -119,8 +128,8 @@ def ablate(
     if as_json:
         document(made.to_json())
         return 0
-    print(visible(f"A = {made.token!r}, B = {made.contrast!r}, f = {made.value:.4f} nats"))
-    print(visible(made.note))
+    result(f"A = {made.token!r}, B = {made.contrast!r}, f = {made.value:.4f} nats")
+    result(made.note)
     _print(made.to_pandas(), "effect", top)
     return 0
 
@@ -140,13 +149,12 @@ def lens(
     from tokenscope.runs.kept_lens import lens_path
     from tokenscope.runs.lens import fit_lens, lenses
 
+    path = Path(text)
+    source = read_text(path, "FILE") if action == "fit" else ""
     engine = wanted.load()
-    control = Control(progress)
+    control = Control(Pace().told)
     if action == "fit":
-        path = Path(text)
-        made = fit_lens(
-            engine, read_text(path, "FILE"), steps, seed, data, source=path.name, control=control
-        )
+        made = fit_lens(engine, source, steps, seed, data, source=path.name, control=control)
         rows = [
             {"layer": i, "logit_kl": float(a), "tuned_kl": float(b)}
             for i, (a, b) in enumerate(zip(made.logit_kl, made.tuned_kl, strict=True))
@@ -172,7 +180,7 @@ def lens(
     shown = frame[frame["lens"] == name].pivot(index="layer", columns="index", values="top")
     shown.columns = [f"{t}:{found.trace.tokens[int(t)].text!r}" for t in shown.columns]
     print(f"likeliest token by layer ({name} lens):")
-    print(visible(shown.to_string()))
+    table(shown.reset_index())
     return 0
 
 
@@ -191,7 +199,7 @@ def heads(
     from tokenscope.runs.prompts import meanings
 
     engine = wanted.load()
-    made = repeated(engine, length, draws, seed, Control(progress))
+    made = repeated(engine, length, draws, seed, Control(Pace().told))
     frame = made.to_pandas()
     if as_json:
         document({
@@ -205,13 +213,6 @@ def heads(
     return 0
 
 
-def token_of(given: str | None) -> str | int | None:
-    """``#7`` is an id, anything else a text."""
-    if given is not None and given.startswith("#") and given[1:].isdigit():
-        return int(given[1:])
-    return given
-
-
 def read_text(path: Path, field: str) -> str:
     """A text file. Raises InputError."""
     try:
@@ -220,15 +221,9 @@ def read_text(path: Path, field: str) -> str:
         raise InputError(field, "is no text file that can be read") from None
 
 
-def progress(done: int, total: int, what: str) -> None:
-    """Begin and end of a stage, where somebody looks."""
-    if sys.stderr.isatty() and done in (0, total):
-        say(f"{what} {done}/{total}")
-
-
 def _print(frame: pd.DataFrame, by: str, top: int) -> None:
     if frame.empty:
         print("nothing to show")
         return
     order = frame[by].abs().sort_values(ascending=False).index
-    print(visible(frame.reindex(order).head(top).to_string(index=False)))
+    table(frame.reindex(order).head(top))

@@ -10,16 +10,24 @@ import typer
 
 from tokenscope import __version__
 from tokenscope.cli import (
+    audit,
     backup,
     bench,
+    branch,
     causes,
+    compare,
+    completion,
     decode,
     doctor,
     explain,
+    explore,
+    look,
     models,
+    records,
     replay,
     serve,
     structure,
+    talk,
 )
 from tokenscope.cli.output import fail
 from tokenscope.errors import TokenScopeError
@@ -29,11 +37,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )  # fmt: skip
 for command in (
-    serve.serve, decode.generate, decode.score, models.models, explain.explain, causes.patch,
-    causes.ablate, causes.lens, causes.heads, structure.structure, replay.replay, bench.bench,
-    doctor.doctor, backup.backup, backup.restore, backup.purge,
+    serve.serve, decode.generate, talk.chat, decode.infill, decode.score, branch.fork, branch.tree,
+    look.show, models.models, explain.explain, causes.patch, causes.ablate, causes.lens,
+    causes.heads, structure.structure, explore.explore, compare.compare, replay.replay,
+    bench.bench, audit.audit, audit.rules,
+    doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,
+    records.records, records.verify, records.bom,
 ):  # fmt: skip
     app.command()(command)
+
+
+COMPLETING = "_TOKENSCOPE_COMPLETE"
 
 
 def _version(asked: bool) -> None:
@@ -54,6 +68,10 @@ def about(
 def run(arguments: list[str]) -> int:
     """Run one command. Returns the exit code."""
     as_json = "--json" in arguments
+    if COMPLETING in os.environ:  # a shell asks what could stand at the cursor
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()
     command: Any = typer.main.get_command(app)
     try:
         result = command.main(args=arguments, prog_name="tokenscope", standalone_mode=False)

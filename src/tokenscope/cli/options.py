@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from tokenscope.errors import InputError
 
 if TYPE_CHECKING:
     from tokenscope.runs.model import Model
 
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", help="A folder in Hugging Face format, or a hub id. Default: bundled."),
+    typer.Option(
+        "--model", help="A folder, a GGUF file, a hub id, or a server's address. Default: bundled."
+    ),
 ]
 DtypeOption = Annotated[
     str | None, typer.Option("--dtype", help="float32, bfloat16 or float16. Default: what fits.")
@@ -37,11 +41,22 @@ StartOption = Annotated[
         help="Before plain prompts: auto (as the model's tokenizer does), always or never.",
     ),
 ]
+ServersOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-server", help="A model server elsewhere that prompts may go to."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Write the picture as one file for a browser.")
+]
 DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="Where sessions are kept. Default: your XDG data folder."),
 ]
+
+
+DTYPES = ("float32", "bfloat16", "float16")
+STARTS = ("auto", "always", "never")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +69,42 @@ class Wanted:
     allow_network: bool = False
     start_token: str = "auto"
     allow_links: bool = False
+    allow_servers: list[str] | None = None
+    kept_bytes: int | None = None
 
     def load(self, root: Path | None = None) -> Model:
         """Open it. Torch is imported here, not before."""
-        import transformers
+        from tokenscope.cli.pace import waiting
 
-        from tokenscope.runs.model import load
+        self.refuse()
+        with waiting(f"loading {Path(self.model).name!r}" if self.model else "loading the model"):
+            import transformers
 
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        return load(
-            self.model, dtype=self.dtype, device=self.device, allow_network=self.allow_network,
-            root=root, start_token=self.start_token,  # type: ignore[arg-type]
-            allow_links=self.allow_links,
-        )  # fmt: skip
+            from tokenscope.runs.model import load
+
+            transformers.utils.logging.set_verbosity_error()
+            transformers.utils.logging.disable_progress_bar()
+            return load(
+                self.model, dtype=self.dtype, device=self.device,
+                allow_network=self.allow_network, root=root,
+                start_token=self.start_token,  # type: ignore[arg-type]
+                allow_links=self.allow_links, kept_bytes=self.kept_bytes,
+                allow_servers=self.allow_servers or (),
+            )  # fmt: skip
+
+    def refuse(self) -> None:
+        """What can be told of the options before a library is imported. Raises InputError."""
+        for option, value, known in (
+            ("--dtype", self.dtype, DTYPES), ("--start-token", self.start_token, STARTS),
+        ):  # fmt: skip
+            if value is not None and value not in known:
+                raise InputError(option, f"must be {', '.join(known[:-1])} or {known[-1]}")
 
 
 OPTIONS: dict[str, Any] = {
     "model": ModelOption, "dtype": DtypeOption, "device": DeviceOption,
     "allow_network": NetworkOption, "start_token": StartOption, "allow_links": LinksOption,
+    "allow_servers": ServersOption,
 }  # fmt: skip
 """Name of a field of :class:`Wanted` -> its option on the command line."""
 
@@ -80,25 +112,31 @@ OPTIONS: dict[str, Any] = {
 def opens_a_model(command: Callable[..., int]) -> Callable[..., int]:
     """A command whose parameter ``wanted`` is filled from the options above, which stand in its
     help where ``wanted`` stands in its signature."""
-    default = Wanted()
+    return filled(command, "wanted", Wanted(), OPTIONS)
+
+
+def filled(
+    command: Callable[..., int], field: str, default: Any, options: Mapping[str, Any]
+) -> Callable[..., int]:
+    """A command whose parameter ``field`` is an object like ``default``, made from ``options``."""
     given = inspect.signature(command, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters: list[inspect.Parameter] = []
     for name, parameter in given.parameters.items():
-        if name != "wanted":
+        if name != field:
             parameters.append(parameter.replace(kind=keyword))
             continue
         parameters += [
             inspect.Parameter(n, keyword, default=getattr(default, n), annotation=kind)
-            for n, kind in OPTIONS.items()
+            for n, kind in options.items()
         ]
 
     @functools.wraps(command)
-    def filled(**options: Any) -> int:
-        wanted = Wanted(**{name: options.pop(name) for name in OPTIONS})
-        return command(wanted=wanted, **options)
+    def whole(**others: Any) -> int:
+        made = replace(default, **{name: others.pop(name) for name in options})
+        return command(**{field: made}, **others)
 
-    del filled.__wrapped__
-    filled.__signature__ = given.replace(parameters=parameters)  # type: ignore[attr-defined]
-    filled.__annotations__ = {p.name: p.annotation for p in parameters}
-    return filled
+    del whole.__wrapped__
+    whole.__signature__ = given.replace(parameters=parameters)  # type: ignore[attr-defined]
+    whole.__annotations__ = {p.name: p.annotation for p in parameters}
+    return whole

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import TextIO
 
@@ -19,13 +21,15 @@ class Pace:
         self._terminal = self._out.isatty()
         self._clock = clock
         self._began: tuple[float, int] | None = None
+        self._what = ""
         self._next = 0.0
         self._open = False
 
     def told(self, done: int, total: int, what: str) -> None:
-        """``done`` of ``total`` (in ``what``) as of now."""
+        """``done`` of ``total`` (in ``what``) as of now. Another ``what``: another stage begins."""
         now = self._clock()
-        if self._began is None:
+        if self._began is None or what != self._what:
+            self._what = what
             self._began, self._next = (now, done), now + FIRST_S
         if done >= total:
             self.close()
@@ -56,3 +60,30 @@ class Pace:
 
 def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+@contextmanager
+def waiting(what: str, out: TextIO | None = None) -> Iterator[None]:
+    """Says for how long it has waited for something that cannot tell how far it is: every second
+    in a terminal, every ten seconds elsewhere, nothing in the first."""
+    out = sys.stderr if out is None else out
+    terminal, ended, began = out.isatty(), threading.Event(), monotonic()
+
+    def tell() -> None:
+        shown = False
+        while not ended.wait(EVERY_S if terminal else 10 * EVERY_S):
+            line = f"{what} · {monotonic() - began:.0f} s"
+            out.write(f"\r\x1b[K{line}" if terminal else line + "\n")
+            out.flush()
+            shown = terminal
+        if shown:
+            out.write("\r\x1b[K")
+            out.flush()
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()

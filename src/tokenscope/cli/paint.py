@@ -45,7 +45,7 @@ class Painter:
     """Prints tokens in the colour of one column. Bytes of a split character wait for the rest.
 
     ``coloured``: to a terminal. Elsewhere it prints the text alone: no special tokens, no more
-    line ends than it has (but one at the end).
+    line ends than it has (but one at the end), nothing that was given.
     """
 
     console: Console
@@ -73,6 +73,8 @@ class Painter:
 
     def tokens(self, tokens: Tokens, values: list[float], prompt: bool) -> None:
         """Print some tokens; those of the prompt in quiet ink."""
+        if prompt and not self.coloured:
+            return
         line = Text(end="")
         for token, value in zip(tokens, values, strict=True):
             label = token.label if self.coloured else None
@@ -93,18 +95,24 @@ class Painter:
         else:
             self.console.file.flush()
 
+    def around(self, text: str) -> None:
+        """Text that was given, where what is printed is to be whole; a terminal has it already."""
+        if text and not self.coloured:
+            self._plain(visible(text))
+
     def _plain(self, text: str) -> None:
         self.console.file.write(text)  # rich would turn tabs into spaces
         self._ended = text.endswith("\n")
 
-    def finish(self) -> None:
-        """Print what is left of a cut character, and end the line."""
+    def finish(self, after: str = "") -> None:
+        """Print what is left of a cut character and what comes after all, and end the line."""
         rest = visible(self._decoder.decode(b"", final=True))
         if self.coloured:
             self.console.print(rest, soft_wrap=True)
             return
         if rest:
             self._plain(rest)
+        self.around(after)
         if not self._ended:
             self._plain("\n")
         self.console.file.flush()

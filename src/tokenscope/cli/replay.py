@@ -10,6 +10,7 @@ import typer
 
 from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say
+from tokenscope.cli.texts import saved
 
 
 @opens_a_model
@@ -20,12 +21,13 @@ def replay(
     as_json: JsonOption = False,
 ) -> int:
     """Run a trace again. Exit 0: the same; 1: it differs; 2: no trace; 3: another model."""
+    from tokenscope.cli.pace import Pace
+    from tokenscope.control import Control
     from tokenscope.runs.replay import replay as run
-    from tokenscope.trace import read
 
-    held = read(trace)
+    held = saved(trace)
     engine = replace(wanted, dtype=wanted.dtype or held.origin.dtype or None).load()
-    found = run(engine, held)
+    found = run(engine, held, Control(Pace().told))
     if as_json:
         document(found.to_json())
     else:

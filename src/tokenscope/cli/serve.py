@@ -41,6 +41,10 @@ def serve(
     model_budget: Annotated[
         float | None, typer.Option(help="GiB of weights loaded at once. Default: half the memory.")
     ] = None,
+    kept_states: Annotated[
+        float,
+        typer.Option(min=0, help="GiB of memory for states of earlier prompts, of each model."),
+    ] = 1.0,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A name that browsers may ask for (repeat).")
     ] = None,
@@ -55,40 +59,74 @@ def serve(
     unattended: Annotated[
         float, typer.Option(min=0, help="Minutes that a run goes on when no page watches it.")
     ] = 10.0,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="The key that signs the records. Default: beside them.")
+    ] = None,
     new_token: Annotated[
         bool, typer.Option("--new-token", help="Make a new key: signs every browser out.")
     ] = False,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    recorder: Annotated[
+        bool, typer.Option("--recorder", help="Answer /v1 like OpenAI's API, and record it.")
+    ] = False,
+    recorder_rate: Annotated[
+        int, typer.Option(min=1, help="Requests a minute that the recorder takes.")
+    ] = 600,
+    recorder_redact: Annotated[
+        list[str] | None,
+        typer.Option(help="What no record may hold: a pattern, secrets, or emails (repeat)."),
+    ] = None,
+    recorder_keep: Annotated[
+        float, typer.Option(min=0, help="Days that the recorder's sessions are kept. 0: for ever.")
+    ] = 0.0,
     as_json: JsonOption = False,
 ) -> int:
     """Serve the page. Prints its address, which carries the key; Ctrl-C stops it."""
     from tokenscope.server.access import Access, check_bind, stored_token
     from tokenscope.server.app import open_house
+    from tokenscope.server.heap import few_arenas
     from tokenscope.server.models import Models
+    from tokenscope.server.recorder.redact import patterns_of
+    from tokenscope.server.recorder.state import Recorder, RecorderLimits
     from tokenscope.store import Store, default_folder
 
+    few_arenas()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if (tls_cert is None) != (tls_key is None):
         raise InputError("--tls-cert", "goes together with --tls-key")
+    hidden = patterns_of(recorder_redact)
     names = [n.lower() for n in allow_host or []]
     check_bind(host, tls_cert is not None, behind_proxy, names)
     listening = listen(host, port)
     store = Store(data if data is not None else default_folder())
     try:
         token = stored_token(store.path, new_token)
-        access = Access(token, frozenset(names), https=tls_cert is not None or behind_proxy)
+        own = stored_token(store.path, new_token, "recorder-key") if recorder else None
+        https = tls_cert is not None or behind_proxy
+        access = Access(token, frozenset(names), https, own)
         say("loading the model ...")
 
         def load(address: str | None) -> Model:
-            return replace(wanted, model=address).load(model_root)
+            kept = int(kept_states * 2**30)
+            return replace(wanted, model=address, kept_bytes=kept).load(model_root)
 
-        offered = Models(load, addresses(wanted.model, models, model_root), budget(model_budget))
+        named = addresses(wanted.model, models, model_root)
+        offered = Models(load, named, budget(model_budget), model_root)
         offered.load(offered.all()[0].id)
-        served = open_house(offered, store, access, most_runs, unattended=60 * unattended)
+        limits = RecorderLimits(rate=recorder_rate)
+        served = open_house(
+            offered, store, access, most_runs, unattended=60 * unattended,
+            recorder=Recorder(limits, max(1, most_runs - 2), hidden, recorder_keep)
+            if recorder else None,
+            key=signing_key,
+        )  # fmt: skip
+        if served.house.recorder is not None:
+            served.house.recorder.forget(store)
         url = address(host, listening.getsockname()[1], names, access.https, behind_proxy)
         key = f"{url}/?token={token}"
-        announce(served, key, url, listening.getsockname()[1], as_json)
+        announce(served, key, url, listening.getsockname()[1], as_json, own)
         if open_page:
             webbrowser.open(key)
         run(served, listening, tls_cert, tls_key)
@@ -100,11 +138,13 @@ def serve(
 
 
 def addresses(model: str | None, more: list[str] | None, root: Path | None) -> list[str | None]:
-    """What is offered: what was named, the bundled model, what lies under the root; each once."""
+    """What is offered, each once: what was named, the bundled model, what was fetched, what lies
+    under the root or, without one, in the hub's cache."""
+    from tokenscope.library.scan import at_hand
     from tokenscope.server.models import below
 
     named: list[str | None] = [*([model] if model is not None else []), *(more or [])]
-    found = below(root) if root is not None else []
+    found = [*at_hand(cache=root is None), *(below(root) if root is not None else [])]
     known = {str(Path(a).resolve()) for a in named if a is not None}
     return [*named, None, *(f for f in found if str(Path(f).resolve()) not in known)]
 
@@ -135,19 +175,23 @@ def address(host: str, port: int, names: list[str], https: bool, behind_proxy: b
     return f"{'https' if https else 'http'}://{name}{end}"
 
 
-def announce(served: Served, key: str, url: str, port: int, as_json: bool) -> None:
-    """Say where the page is; the only time the key is printed."""
+def announce(
+    served: Served, key: str, url: str, port: int, as_json: bool, recorder: str | None = None
+) -> None:
+    """Say where the page is; the only time the keys are printed."""
     info = served.house.model.info
     if as_json:
-        document({"url": key, "address": url, "port": port, "pid": os.getpid(),
+        told = None if recorder is None else {"url": f"{url}/v1", "key": recorder}
+        document({"url": key, "address": url, "port": port, "pid": os.getpid(), "recorder": told,
                   "model": info.name, "data": str(served.house.store.path)})  # fmt: skip
         return
-    say(
-        f"{info.name}: {(info.parameters or 0) / 1e6:.1f} M parameters, {info.dtype}, {info.device}"
-    )
+    size = f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else "size not told"
+    say(f"{info.name}: {size}, {info.dtype}, {info.device}")
     say(f"sessions are kept in {served.house.store.path}")
     if served.house.store.kept:
         say(f"brought back {served.house.store.kept} interrupted branch(es)")
+    if recorder is not None:
+        say(f"recorder: {url}/v1 with the key {recorder}")
     print(key, flush=True)
 
 

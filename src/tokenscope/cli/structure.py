@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say, table, writable
 from tokenscope.errors import InputError, UnknownName
-from tokenscope.trace.columns import COLUMNS
-from tokenscope.trace.regions import LEVELS
 
 
 @opens_a_model
@@ -44,11 +41,15 @@ def structure(
     from tokenscope.code.aliases import chosen
     from tokenscope.control import Control
     from tokenscope.runs.structure_files import roll_up_files, source_files
+    from tokenscope.trace.columns import COLUMNS
+    from tokenscope.trace.regions import LEVELS
 
     if language:
         language = chosen(language)
     if by not in LEVELS:
         raise UnknownName("--by", by, LEVELS)
+    if group not in ("region", "kind"):
+        raise UnknownName("--group", group, ("region", "kind"))
     import tokenscope.metrics  # noqa: F401 (registers the columns that a score has)
 
     COLUMNS.get(column)
@@ -74,7 +75,7 @@ def structure(
                 "path": path.name, "by": by, "column": column, "group": group,
                 "files": made.files, "skipped": made.skipped,
                 "out": None if out is None else str(out),
-                "rows": [] if folder else _rows(made.frame),
+                "rows": [] if folder else made.frame.to_dict("records"),
             }
         )  # fmt: skip
     elif folder:
@@ -83,12 +84,3 @@ def structure(
         shown = made.frame.drop(columns=["path", "language", "region"])
         table(shown)
     return 2 if made.skipped else 0
-
-
-def _rows(frame: Any) -> list[dict[str, Any]]:
-    """Records with null for what is not defined."""
-    rows: list[dict[str, Any]] = frame.to_dict("records")
-    return [
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        for row in rows
-    ]

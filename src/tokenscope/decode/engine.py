@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from tokenscope.backends.protocol import (
@@ -18,10 +19,13 @@ from tokenscope.control import Control
 from tokenscope.decode.lookup import Cost
 from tokenscope.decode.machine import Machine
 from tokenscope.decode.pace import Pace
+from tokenscope.decode.pieces import Pieces
 from tokenscope.decode.plan import AttentionForm, Plan, Speculate
 from tokenscope.decode.prefixes import Prefixes
 from tokenscope.decode.scheduler import Scheduler, Task
+from tokenscope.decode.served import Served
 from tokenscope.decode.step import Step
+from tokenscope.decode.vectors import SteeringVector
 from tokenscope.trace.record import Finish
 
 __all__ = ["AttentionForm", "Decoding", "Engine", "Plan", "Speculate"]
@@ -39,6 +43,8 @@ class Engine:
         self.turn = Scheduler(backend, self.prefixes)
         self.pace = Pace()
         self.cost = Cost()
+        self.recalled: dict[Any, Any] = {}
+        self.vectors: dict[str, SteeringVector] = {}
 
     @property
     def info(self) -> ModelInfo:
@@ -60,8 +66,18 @@ class Engine:
         """What is fed. Raises AbilityError where the backend decodes by itself."""
         return stepper(self.backend)
 
-    def decode(self, plan: Plan, control: Control) -> Decoding:
-        """Iterate the result for Steps. ``control`` ends it within one step."""
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The bytes of the whole vocabulary. Raises AbilityError where they are not told."""
+        return Pieces(self.vocabulary, self.info)
+
+    def decode(self, plan: Plan, control: Control) -> Decoding | Served:
+        """Iterate the result for Steps. ``control`` ends it within one step.
+
+        A server that decodes by itself is let do so. Raises AbilityError for what it cannot.
+        """
+        if self.abilities.stream:
+            return Served(self.backend, self.info, self.abilities, self.vocabulary, plan, control)
         return Decoding(self, plan, control)
 
 
@@ -69,6 +85,7 @@ class Decoding:
     """One run: iterate for Steps in order and, at last, the reason for the end.
 
     ``state``: the model's memory of what was fed; after the end it may be kept and forked.
+    ``cost``: what it takes, where that is worth a word before it begins (see decode.served).
     """
 
     def __init__(self, engine: Engine, plan: Plan, control: Control) -> None:
@@ -79,10 +96,21 @@ class Decoding:
         )  # fmt: skip
         self.task = Task(self.machine, control)
 
+    cost = ""
+
+    def join_others(self) -> None:
+        """Let it get on in other runs' passes as well."""
+        self.task.together = True
+
     @property
     def state(self) -> Any:
         """None before the first step."""
         return self.machine.state
+
+    @property
+    def beside(self) -> Any:
+        """The memory made under edits inside the model; None without such edits."""
+        return self.machine.beside
 
     def __iter__(self) -> Iterator[Step | Finish]:
         self._turn.add(self.task)

@@ -13,22 +13,30 @@ from tokenscope.decode.rounding import column_errors, error_note
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
 from tokenscope.runs.windows import score
+from tokenscope.trace.drawn import Drawn
 from tokenscope.trace.edits import Edit
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
+    from tokenscope.decode.vectors import SteeringVector
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
+    from tokenscope.runs.compare import Compared
     from tokenscope.runs.explain import Explanation
+    from tokenscope.runs.explored import Explored
     from tokenscope.runs.lens import Lenses
     from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
+    from tokenscope.runs.risk import RiskOf
+    from tokenscope.trace.findings import Finding
 
 
-class Model(Engine):
+class Model(Engine, Drawn):
     """A loaded model. ``ts.load()`` makes one; ``info`` and ``abilities`` tell what it is."""
+
+    pictures = ("model",)
 
     @property
     def path(self) -> str:
@@ -117,6 +125,27 @@ class Model(Engine):
 
         return explain(self, trace, at, **options)
 
+    def explore(
+        self, given: str | Trace, at: int | None = None, **options: Any
+    ) -> Explored:  # fmt: skip
+        """What else would be written from token ``at`` on; see ``tokenscope.runs.explore``."""
+        from tokenscope.runs.explore import explore
+
+        return explore(self, given, at, **options)
+
+    def risk(self, trace: Trace, finding: Finding | str, **options: Any) -> RiskOf:
+        """The risk mass of a finding of ``trace``; see ``tokenscope.runs.risk.risk``."""
+        from tokenscope.runs.risk import risk
+
+        return risk(self, trace, finding, **options)
+
+    def compare(self, a: Trace, b: Trace, other: Engine | None = None) -> Compared:
+        """Two traces side by side, with exact distances between their distributions; ``other``:
+        the model that made ``b``, where it is another; see ``tokenscope.runs.compare``."""
+        from tokenscope.runs.compare import compare
+
+        return compare(a, b, (self, other if other is not None else self))
+
     def patch_map(self, clean: str | Trace, corrupt: str | Trace, **options: Any) -> Patched:
         """Where the difference of two prompts is carried; see ``tokenscope.runs.patch``."""
         from tokenscope.runs.patch import patch_map
@@ -161,6 +190,14 @@ class Model(Engine):
 
         return repeated(self, **options)
 
+    def steering_vector(
+        self, positive: Sequence[str], negative: Sequence[str], layer: int, **options: Any
+    ) -> SteeringVector:
+        """The difference of means at a layer; see ``tokenscope.runs.steering``."""
+        from tokenscope.runs.steering import steering_vector
+
+        return steering_vector(self, positive, negative, layer, **options)
+
     def close(self) -> None:
         """Give the model's memory back."""
         self.prefixes.clear()
@@ -176,17 +213,25 @@ def load(
     root: str | Path | None = None,
     start_token: StartToken = "auto",
     allow_links: bool = False,
+    allow_servers: Sequence[str] = (),
+    kept_bytes: int | None = None,
 ) -> Model:
-    """Load a model: the bundled one, a folder in Hugging Face format, or a hub id.
+    """Load a model: the bundled one, a folder in Hugging Face format, a GGUF file, a hub id, or the
+    address of a model server.
 
     The network is not used unless ``allow_network``. ``start_token``: whether plain prompts begin
     with one (``auto``: as the model's own tokenizer does). ``allow_links``: the folder's files may
-    be links that leave it. Raises ModelError, InputError, CapacityError.
+    be links that leave it. ``allow_servers``: addresses of servers on other machines that prompts
+    may be sent to. ``kept_bytes``: how much memory states of earlier prompts and branches may
+    take, so that what starts with them starts at once (default 1 GiB). Raises ModelError,
+    InputError, CapacityError, RemoteError.
     """
     folder = Path(root) if root is not None else None
-    options = Options(dtype, device, allow_network, folder, start_token, allow_links)
+    options = Options(
+        dtype, device, allow_network, folder, start_token, allow_links, tuple(allow_servers)
+    )  # fmt: skip
     backend = open_backend(address, options)
     errors = column_errors(backend)
     notes = (*backend.info.notes, *error_note(errors))
     backend.info = replace(backend.info, errors=errors, notes=notes)
-    return Model(backend)
+    return Model(backend, kept_bytes)

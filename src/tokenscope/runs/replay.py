@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import InputError, MissingError
-from tokenscope.runs.generate import begin, fork
+from tokenscope.runs.generate import SLOW, begin, fork
+from tokenscope.runs.run import Run
 from tokenscope.runs.settings import Settings
 from tokenscope.trace.columns import F32
 from tokenscope.trace.origin import Segment
@@ -49,8 +51,8 @@ class Replay:
         }  # fmt: skip
 
 
-def replay(engine: Engine, trace: Trace) -> Replay:
-    """Run a trace again and compare.
+def replay(engine: Engine, trace: Trace, control: Control = QUIET) -> Replay:
+    """Run a trace again and compare. ``control`` is told of tokens, and can end it (Cancelled).
 
     Raises MissingError when another model or tokenizer is loaded than made it, AbilityError for
     an edit that cannot be applied, InputError for a trace that does not say how it was made.
@@ -61,7 +63,7 @@ def replay(engine: Engine, trace: Trace) -> Replay:
             f"the trace was made by {origin.model[:80]!r} (digest {origin.model_digest[:12]}), "
             f"loaded is {info.name[:80]!r} (digest {info.model_digest[:12]})"
         )
-    again = _run(engine, trace)
+    again = _run(engine, trace, control)
     at = _first_difference(trace, again)
     columns = _columns(trace, again, at if at is not None else len(trace))
     reasons = []
@@ -77,7 +79,13 @@ def replay(engine: Engine, trace: Trace) -> Replay:
     return Replay(same, again, at, columns, tuple(reasons))
 
 
-def _run(engine: Engine, trace: Trace) -> Trace:
+def _watched(run: Run, total: int, control: Control) -> Trace:
+    for step in run:
+        control.step(step.end, total, "tokens")
+    return run.trace
+
+
+def _run(engine: Engine, trace: Trace, control: Control) -> Trace:
     """The trace from its first given tokens on: every part as a branch of the one before."""
     parts = list(_parts(trace))
     first = parts[0] if parts else None
@@ -89,15 +97,17 @@ def _run(engine: Engine, trace: Trace) -> Trace:
         settings = Settings(max_new_tokens=0, alternatives=k, attention="none")
     else:
         raise InputError("trace", "its origin does not say how its tokens were drawn")
-    made = begin(
+    run = begin(
         engine, given, trace.origin.form, settings, language=trace.language,
         n_prompt=min(trace.n_prompt, len(given)), fresh=True,
-    ).result()  # fmt: skip
+    )  # fmt: skip
+    made = _watched(run, len(trace), control)
     for n, part in enumerate(parts[1:], 1):
         start, end, _ = part
         cut = parts[n - 1][1]
         settings = _settings(trace, *part, last=n == len(parts) - 1)
-        made = fork(engine, made.cut(cut), cut, trace.ids[cut:start].tolist(), settings).result()
+        run = fork(engine, made.cut(cut), cut, trace.ids[cut:start].tolist(), settings)
+        made = _watched(run, len(trace), control)
         if len(made) < end and n < len(parts) - 1:
             return made  # it ended early: what comes after has nothing to stand on
     end = parts[-1][1] if parts else len(trace)
@@ -181,7 +191,8 @@ def _environment(engine: Engine, trace: Trace) -> list[str]:
     info, origin = engine.info, trace.origin
     now = {
         "dtype": (origin.dtype, info.dtype), "device": (origin.device, info.device),
-        "kernel": (origin.kernel, info.kernel), "backend": (origin.backend, info.backend),
+        "kernel": (origin.kernel.removesuffix(SLOW), info.kernel),
+        "backend": (origin.backend, info.backend),
         "threads": (origin.threads or torch.get_num_threads(), torch.get_num_threads()),
     }  # fmt: skip
     now |= {n: (origin.versions.get(n, "?"), v) for n, v in info.versions.items()}

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from tokenscope.backends.protocol import scorer
 from tokenscope.control import Control
 from tokenscope.decode.engine import Engine
 from tokenscope.decode.step import Step
@@ -78,6 +79,9 @@ class Windows:
         self.total = self.n_prompt = len(given)
         self.control = Control()
         self.finish: Finish = ""
+        self.cost = ""
+        if engine.abilities.scoring:
+            self.cost = scorer(engine.backend).scoring_cost(self.total)
         self._engine, self._given, self._language = engine, given, language
         self._settings = Settings(max_new_tokens=0, alternatives=alternatives, attention="none")
         self._marks = int(0 in given.labels)  # the start token stands before every window

@@ -6,14 +6,15 @@ pages look on and may leave. One that nobody watches goes on for a while and is 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -32,7 +33,7 @@ ENDED_MOST = 256  # or so many while they ended less than
 ENDED_SECONDS = 60.0  # ago
 PROGRESS_EVERY = 0.1  # a reader needs no more than ten progress events a second
 
-Kind = Literal["generate", "fork", "score", "explain", "patch", "load"]
+Kind = Literal["generate", "fork", "score", "explain", "patch", "load", "fetch"]
 
 
 class Work(Protocol):
@@ -63,6 +64,7 @@ class Job:
         self.log = Log()
         self.split = 0
         self.ended = False
+        self.attended = False  # a client waits for it, so no page has to watch
         self.progress: tuple[int, int, str] | None = None
         self._jobs = jobs
         self._tokens = 0
@@ -100,10 +102,15 @@ class Job:
         self.ended = True
 
     # --- asked by the work --------------------------------------------------------------------
+    def record(self, payload: Mapping[str, Any]) -> None:
+        """Put what was done into the records of the server."""
+        told = {"job": self.kind, "run": self.id, "node": self.node, "session": self.session}
+        self._jobs.recorded("run", {**told, **payload})
+
     def cancelled(self) -> bool:
         """Whether to stop: because somebody said so, or nobody has watched for too long."""
         now = time.monotonic()
-        if not self._stop.is_set() and now - self._asked > 1.0:
+        if not self.attended and not self._stop.is_set() and now - self._asked > 1.0:
             self._asked = now
             if self._jobs.feed.watched(self.id, self.session):
                 self._alone = None
@@ -161,12 +168,20 @@ class Job:
 
 
 class Jobs:
-    """At most ``most`` at once, taking turns at the model; one more is refused (503)."""
+    """At most ``most`` at once, taking turns at the model; one more is refused (503).
 
-    def __init__(self, most: int = MOST_RUNS, unattended: float = UNATTENDED) -> None:
+    ``recorded(kind, payload)``: where what jobs did is recorded.
+    """
+
+    def __init__(
+        self, most: int = MOST_RUNS, unattended: float = UNATTENDED,
+        recorded: Callable[[str, Mapping[str, Any]], None] = lambda kind, payload: None,
+    ) -> None:  # fmt: skip
         self.most = most
+        self.recorded = recorded
         self.unattended = unattended
         self.feed = Feed()
+        self.again = asyncio.Lock()
         self._taken = 0
         self._held: OrderedDict[str, Job] = OrderedDict()
         self._changed = threading.Condition()

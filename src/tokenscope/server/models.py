@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from tokenscope.errors import BusyError, CapacityError, ModelNotLoaded, NotFound, TokenScopeError
 from tokenscope.trace import Trace
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 State = Literal["loaded", "loading", "unloaded", "failed"]
 WEIGHTS = ("*.safetensors", "*.gguf")
-DEEPEST = 2  # levels below a root that are looked at
 
 
 @dataclass
@@ -48,7 +48,8 @@ class Offer:
 
 
 class Models:
-    """``load(address)`` makes a model. ``budget``: bytes of weights that may be loaded at once.
+    """``load(address)`` makes a model. ``budget``: bytes of weights that may be loaded at once;
+    ``root``: the folder that its models come from, if there is one.
 
     Safe to use from several threads. The first offer is the one that is meant where none is named.
     """
@@ -58,9 +59,11 @@ class Models:
         load: Callable[[str | None], Model],
         addresses: Iterable[str | None],
         budget: int | None = None,
+        root: Path | None = None,
     ) -> None:
         self._load = load
         self._budget = budget
+        self.root = root
         self._offers: dict[str, Offer] = {}
         self._guard = threading.RLock()
         for address in addresses:
@@ -78,11 +81,19 @@ class Models:
         return models
 
     def _offer(self, address: str | None) -> None:
-        name = "bundled" if address is None else Path(address).name or address
+        name = "bundled" if address is None else named(address)
         base = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "model"
         made = next(i for i in [base, *(f"{base}-{n}" for n in range(2, 1000))]
                     if i not in self._offers)  # fmt: skip
         self._offers[made] = Offer(made, name, address, size_of(address))
+
+    def offer_more(self, addresses: Iterable[str]) -> None:
+        """Models that came later; those that are offered already are left as they are."""
+        with self._guard:
+            known = {o.address for o in self._offers.values()}
+            for address in addresses:
+                if address not in known:
+                    self._offer(address)
 
     # --- asked --------------------------------------------------------------------------------
     def all(self) -> list[Offer]:
@@ -224,12 +235,23 @@ class Models:
             raise BusyError(f"no room for {wanted.name}: the loaded models are in use", 5)
 
 
+def named(address: str) -> str:
+    """What an address is called before its model is loaded."""
+    if address.lower().startswith(("http://", "https://")):
+        host = urlsplit(address)
+        return f"{host.hostname or 'server'}:{host.port or ''} {host.fragment}".strip()
+    return Path(address).name or address
+
+
 def size_of(address: str | None) -> int | None:
     """Bytes of the weights of a folder or file; None where that cannot be told."""
-    if address is None:
-        from tokenscope.backends.hf.load import BUNDLED
+    from tokenscope.backends.hf.load import BUNDLED
+    from tokenscope.library import fetched
 
+    if address is None:
         path = BUNDLED
+    elif fetched.takes(address):
+        path = fetched.place(address)
     else:
         path = Path(address)
     if path.is_file():
@@ -240,10 +262,10 @@ def size_of(address: str | None) -> int | None:
 
 def below(root: Path) -> list[str]:
     """Folders with a config and weights, and GGUF files, at most two levels below a root."""
-    found: list[str] = []
-    for depth in range(DEEPEST + 1):
-        for config in sorted(root.glob("*/" * depth + "config.json")):
-            if size_of(str(config.parent)):
-                found.append(str(config.parent))
-        found += [str(f) for f in sorted(root.glob("*/" * depth + "*.gguf"))]
-    return found
+    from tokenscope.library import scan
+
+    return [str(p) for p in scan.below(root) if p.is_file() or _whole(p)]
+
+
+def _whole(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and bool(size_of(str(folder)))

@@ -13,9 +13,12 @@ from pydantic import TypeAdapter
 
 from tokenscope.server import (
     decoding,
+    edit_routes,
     explain_routes,
+    library_routes,
     model_routes,
     numbers,
+    recorder_routes,
     routes,
     storage_routes,
     structure_routes,
@@ -27,7 +30,8 @@ from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
-        routes, model_routes, decoding, numbers, explain_routes, structure_routes, storage_routes,
+        routes, model_routes, library_routes, recorder_routes, decoding, edit_routes,
+        numbers, explain_routes, structure_routes, storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
 

@@ -118,7 +118,9 @@ class EventView(Response):
             if number > now:
                 break
             if isinstance(entry, Gap):
-                data = await anyio.to_thread.run_sync(_again, self._jobs, job, entry)
+                # one at a time, of all readers: it takes the whole trace to make
+                async with self._jobs.again:
+                    data = await anyio.to_thread.run_sync(_again, self._jobs, job, entry)
             else:
                 data = entry.data
             parts.append(data)

@@ -1,4 +1,4 @@
-"""A trace for other programs: a pandas frame, a JSON document."""
+"""A trace for other programs: a frame of pandas, polars or Arrow, a JSON document."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tokenscope.errors import MissingError
 from tokenscope.trace.record import VIEWS, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
+    import pyarrow as pa
 
 FORMAT = 1
 
@@ -25,6 +28,10 @@ def to_pandas(trace: Trace) -> pd.DataFrame:
     """
     import pandas as pd
 
+    return pd.DataFrame(_series(trace))
+
+
+def _series(trace: Trace) -> dict[str, object]:
     n = len(trace)
     data: dict[str, object] = {
         "index": np.arange(n),
@@ -37,7 +44,42 @@ def to_pandas(trace: Trace) -> pd.DataFrame:
     }
     for name, column in trace.columns.items():
         data[name] = column.values
-    return pd.DataFrame(data)
+    return data
+
+
+@VIEWS.register("arrow")
+def to_arrow(trace: Trace) -> pa.Table:
+    """The columns of :func:`to_pandas`, NaN as null, and with recorded alternatives a column of
+    them: a list of ``{id, text, logprob}``, the likeliest first. The table's metadata hold the
+    trace's origin under ``tokenscope.origin``, so that a Parquet file tells where it is from.
+    """
+    import pyarrow as pa
+
+    data = {name: pa.array(values, from_pandas=True) for name, values in _series(trace).items()}
+    if trace.alternatives is not None:
+        rows = [
+            [
+                {"id": a.id, "text": a.label or a.bytes.decode("utf-8", "replace"),
+                 "logprob": a.logprob}
+                for a in trace.alternatives.row(t)
+            ]
+            for t in range(len(trace))
+        ]  # fmt: skip
+        fields = [("id", pa.int32()), ("text", pa.string()), ("logprob", pa.float32())]
+        data["alternatives"] = pa.array(rows, pa.list_(pa.struct(fields)))
+    return pa.table(data, metadata={"tokenscope.origin": json.dumps(trace.origin.to_json())})
+
+
+@VIEWS.register("polars")
+def to_polars(trace: Trace) -> pl.DataFrame:
+    """:func:`to_arrow` as a polars frame. Raises MissingError where polars is not installed."""
+    try:
+        import polars as pl
+    except ImportError:
+        raise MissingError("polars is not installed: pip install polars") from None
+    frame = pl.from_arrow(to_arrow(trace))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 @VIEWS.register("json")

@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/api/edits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Edits Route
+         * @description The kinds of edits, with help and fields: enough to make a form.
+         */
+        get: operations["edits_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -59,6 +79,46 @@ export interface paths {
         get: operations["gallery"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/library": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Library Route
+         * @description Every model at hand, loaded or not, and those that can be fetched.
+         */
+        get: operations["library_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/library/{name}/get": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Get Route
+         * @description Fetch a model of the table: a job that every page sees.
+         */
+        post: operations["get_route"];
         delete?: never;
         options?: never;
         head?: never;
@@ -167,10 +227,10 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Rename Node
-         * @description Give a branch a title.
+         * Annotate Node
+         * @description Give a branch a title, a note, a bookmark.
          */
-        patch: operations["rename_node"];
+        patch: operations["annotate_node"];
         trace?: never;
     };
     "/api/nodes/{node}/ablate": {
@@ -537,6 +597,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/recorder": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Recorder Route
+         * @description Whether completions of other programs are taken, and recorded.
+         */
+        get: operations["recorder_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Pause Route
+         * @description Pause: clients are answered as before, and nothing is recorded.
+         */
+        patch: operations["pause_route"];
+        trace?: never;
+    };
     "/api/runs": {
         parameters: {
             query?: never;
@@ -859,6 +943,124 @@ export interface components {
             value: number;
         };
         /**
+         * AblateShape
+         * @description Ablate: a head, an attention, an MLP or a layer gives something else than it computed.
+         */
+        AblateShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * Head
+             * @description -1 unless the part is a head.
+             * @default -1
+             */
+            head?: number;
+            /**
+             * By
+             * @description Nothing, or what it gives on the reference text.
+             * @default zero
+             * @enum {string}
+             */
+            how?: "zero" | "mean" | "resample";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "ablate";
+            /** Layer */
+            layer: number;
+            /**
+             * Part
+             * @enum {string}
+             */
+            part: "head" | "attention" | "mlp" | "layer";
+            /**
+             * Reference text
+             * @default
+             */
+            reference?: string;
+            /**
+             * Seed
+             * @description Of resample.
+             * @default 0
+             */
+            seed?: number;
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
+         * AbleInfo
+         * @description What a model would be able to do. ``forks``: anywhere, or only where a state was kept.
+         */
+        AbleInfo: {
+            /** Attention */
+            attention: boolean;
+            /** Chat */
+            chat: boolean;
+            /** Columns */
+            columns: boolean;
+            /**
+             * Forks
+             * @enum {string}
+             */
+            forks: "anywhere" | "kept";
+            /** Internals */
+            internals: boolean;
+        };
+        /**
+         * AttendShape
+         * @description Steer attention: attention to some of the prompt's tokens times a factor, 0 blocks it.
+         */
+        AttendShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /** Factor */
+            factor: number;
+            /**
+             * Heads
+             * @description Empty: all.
+             * @default []
+             */
+            heads?: number[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "attend";
+            /**
+             * Layers
+             * @description Empty: all.
+             * @default []
+             */
+            layers?: number[];
+            /**
+             * Region
+             * @description A syntax kind or category: comment.
+             * @default
+             */
+            region?: string;
+            /**
+             * Text
+             * @description Every occurrence of it.
+             * @default
+             */
+            text?: string;
+            /**
+             * Tokens
+             * @description Pairs: first, one past the last.
+             * @default []
+             */
+            tokens?: number[][];
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
          * AttributionEvent
          * @description The attribution: ``values`` nats per token before ``at``; ``value`` f(x); see Explanation.
          */
@@ -903,6 +1105,147 @@ export interface components {
             value: number;
             /** Values */
             values: (number | null)[];
+        };
+        /**
+         * BanCodeShape
+         * @description Ban code: no import of these modules, no call of these functions, no match of a query.
+         */
+        BanCodeShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * Calls
+             * @description eval, os.system; *.execute: a method of anything.
+             * @default []
+             */
+            calls?: string[];
+            /**
+             * Cover
+             * @default 0.999
+             */
+            cover?: number;
+            /**
+             * Modules
+             * @description os also bans os.path.
+             * @default []
+             */
+            imports?: string[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "ban_code";
+            /**
+             * Language
+             * @default python
+             */
+            language?: string;
+            /**
+             * tree-sitter query
+             * @default
+             */
+            query?: string;
+            /**
+             * Looks at
+             * @default text
+             * @enum {string}
+             */
+            scope?: "text" | "generated";
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
+         * BanShape
+         * @description Ban tokens: none of these token ids can be drawn.
+         */
+        BanShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /** Token ids */
+            ids: number[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "ban";
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
+         * BanTextShape
+         * @description Ban text: these strings never come to stand in the text, however they are cut into tokens.
+         */
+        BanTextShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "ban_text";
+            /** Strings */
+            strings: string[];
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
+         * BiasShape
+         * @description Bias tokens: make these token ids likelier (above 0) or less likely (below).
+         */
+        BiasShape: {
+            /**
+             * Nats
+             * @description Added to the logit of each.
+             */
+            amount: number;
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /** Token ids */
+            ids: number[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "bias";
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
+         * BiasTextShape
+         * @description Bias text: make these strings likelier (above 0) or less likely (below).
+         */
+        BiasTextShape: {
+            /**
+             * Nats
+             * @description In all, shared among the tokens of the string.
+             */
+            amount: number;
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "bias_text";
+            /** Strings */
+            strings: string[];
+            /** Up to token */
+            until?: number | null;
         };
         /**
          * ColumnInfo
@@ -984,6 +1327,59 @@ export interface components {
              * @enum {string}
              */
             type: "done";
+        };
+        /**
+         * EditField
+         * @description One field of a form. ``type``: ``strings``, ``ids`` and ``spans`` (pairs) are lists; ``code``
+         *     is a long text; ``low`` and ``high``: ends of a number; ``choices``: of a ``choice``;
+         *     ``default`` as text, null where there is none.
+         */
+        EditField: {
+            /** Choices */
+            choices: string[];
+            /** Default */
+            default: string | null;
+            /** Help */
+            help: string;
+            /** High */
+            high: number | null;
+            /** Low */
+            low: number | null;
+            /** Name */
+            name: string;
+            /** Required */
+            required: boolean;
+            /** Title */
+            title: string;
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "integer" | "number" | "text" | "code" | "strings" | "ids" | "spans" | "choice";
+        };
+        /**
+         * EditKind
+         * @description A kind of edit. ``inside``: it changes the model's inside, not what may be drawn.
+         */
+        EditKind: {
+            /** Fields */
+            fields: components["schemas"]["EditField"][];
+            /** Help */
+            help: string;
+            /** Inside */
+            inside: boolean;
+            /** Kind */
+            kind: string;
+            /** Title */
+            title: string;
+        };
+        /**
+         * EditsInfo
+         * @description Every kind of edit that a decoding takes.
+         */
+        EditsInfo: {
+            /** Kinds */
+            kinds: components["schemas"]["EditKind"][];
         };
         /**
          * EndEvent
@@ -1130,6 +1526,7 @@ export interface components {
              * @default {
              *       "alternatives": 10,
              *       "attention": "top",
+             *       "edits": [],
              *       "max_new_tokens": 128,
              *       "min_p": 0,
              *       "repetition_penalty": 1,
@@ -1207,6 +1604,7 @@ export interface components {
              * @default {
              *       "alternatives": 10,
              *       "attention": "top",
+             *       "edits": [],
              *       "max_new_tokens": 128,
              *       "min_p": 0,
              *       "repetition_penalty": 1,
@@ -1220,6 +1618,26 @@ export interface components {
             settings?: components["schemas"]["Settings"];
             /** Suffix */
             suffix?: string | null;
+        };
+        /**
+         * GrammarShape
+         * @description Grammar: what is generated follows a grammar in Lark's notation.
+         */
+        GrammarShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "grammar";
+            /** Grammar */
+            lark: string;
+            /** Up to token */
+            until?: number | null;
         };
         /**
          * HelloEvent
@@ -1248,7 +1666,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "generate" | "fork" | "score" | "explain" | "patch" | "load";
+            kind: "generate" | "fork" | "score" | "explain" | "patch" | "load" | "fetch";
             /** Left S */
             left_s: number | null;
             /** Node */
@@ -1263,6 +1681,26 @@ export interface components {
             total: number | null;
             /** What */
             what: string;
+        };
+        /**
+         * JsonSchemaShape
+         * @description JSON: what is generated is a JSON document that fits the schema.
+         */
+        JsonSchemaShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "json_schema";
+            /** JSON schema */
+            schema: string;
+            /** Up to token */
+            until?: number | null;
         };
         /**
          * LanguageChoice
@@ -1291,6 +1729,68 @@ export interface components {
             sinks: boolean;
             /** Window */
             window: number;
+        };
+        /**
+         * LibraryEntry
+         * @description A model at hand. ``offer``: its id among the models of this server, None for one that is not
+         *     offered (it is to be fetched, cannot be loaded, or lies outside the model root); ``get``: the
+         *     name by which it can be fetched. ``need``: bytes that it would take here as ``way``; ``fits``:
+         *     whether they are free; ``why`` says it in a sentence. ``reason``: why it cannot be loaded.
+         */
+        LibraryEntry: {
+            able: components["schemas"]["AbleInfo"] | null;
+            /** Address */
+            address: string;
+            /** Architecture */
+            architecture: string;
+            /** Bytes */
+            bytes: number;
+            /** Context */
+            context: number | null;
+            /** Digest */
+            digest: string | null;
+            /** Fits */
+            fits: boolean | null;
+            /**
+             * Form
+             * @enum {string}
+             */
+            form: "safetensors" | "gguf";
+            /** Get */
+            get: string | null;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "bundled" | "fetched" | "folder" | "cache" | "to fetch";
+            /** Licence */
+            licence: string;
+            /** Name */
+            name: string;
+            /** Need */
+            need: number | null;
+            /** Number */
+            number: string;
+            /** Offer */
+            offer: string | null;
+            /** Parameters */
+            parameters: number | null;
+            /** Reason */
+            reason: string | null;
+            /** Way */
+            way: string;
+            /** Why */
+            why: string;
+        };
+        /**
+         * LibraryResponse
+         * @description ``free``: bytes of memory that are free now.
+         */
+        LibraryResponse: {
+            /** Free */
+            free: number;
+            /** Models */
+            models: components["schemas"]["LibraryEntry"][];
         };
         /**
          * Message
@@ -1404,8 +1904,10 @@ export interface components {
          * @description One branch in the tree. ``at``: the first token that differs from the parent's.
          *
          *     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
-         *     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
-         *     a crash or the disk ended it; the acknowledged part is kept. ``model``: the one that made it.
+         *     mean surprisal of what differs; ``turn_logprob``: of the first token that differs (null for a
+         *     root, and where it is not known); ``note``, ``starred``: the reader's own; ``status``:
+         *     ``running`` while it decodes, ``interrupted`` when a crash or the disk ended it; the
+         *     acknowledged part is kept. ``model``: the one that made it.
          */
         NodeInfo: {
             /** At */
@@ -1424,6 +1926,8 @@ export interface components {
             model: string;
             /** Model Digest */
             model_digest: string;
+            /** Note */
+            note: string;
             /** Own Logprob */
             own_logprob: number | null;
             /** Own Surprisal */
@@ -1434,6 +1938,8 @@ export interface components {
             parent: string | null;
             /** Session */
             session: string;
+            /** Starred */
+            starred: boolean;
             /**
              * Status
              * @enum {string}
@@ -1442,6 +1948,8 @@ export interface components {
             summary: components["schemas"]["Summary"];
             /** Title */
             title: string;
+            /** Turn Logprob */
+            turn_logprob: number | null;
         };
         /**
          * NodeMatrixResponse
@@ -1476,6 +1984,18 @@ export interface components {
             unrecorded: (number | null)[];
             /** Values */
             values: (number | null)[][];
+        };
+        /**
+         * NodeRequest
+         * @description What the reader says of a branch: a title, a note, a bookmark. null leaves it as it is.
+         */
+        NodeRequest: {
+            /** Note */
+            note?: string | null;
+            /** Starred */
+            starred?: boolean | null;
+            /** Title */
+            title?: string | null;
         };
         /**
          * PatchEvent
@@ -1570,6 +2090,41 @@ export interface components {
             token?: number | null;
         };
         /**
+         * PatchShape
+         * @description Patch: at the token "at", a part gives what it gave in another run.
+         */
+        PatchShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /** Its token */
+            from_token: number;
+            /**
+             * Head
+             * @description -1 unless the part is a head.
+             * @default -1
+             */
+            head?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "patch";
+            /** Layer */
+            layer: number;
+            /**
+             * Part
+             * @enum {string}
+             */
+            part: "head" | "attention" | "mlp" | "residual";
+            /** The other run's token ids */
+            source: number[];
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
          * PatchStart
          * @description First event of a patch map: what it will cost; cancel with the runs route.
          */
@@ -1634,6 +2189,80 @@ export interface components {
             start: number;
             /** Text */
             text: string;
+        };
+        /**
+         * RecorderInfo
+         * @description The recorder (``/v1``). ``requests`` asked since the start, ``recorded`` as branches,
+         *     ``refused`` for rate or room; ``redacts``: private spans are left out of records.
+         */
+        RecorderInfo: {
+            /** Keep Days */
+            keep_days: number | null;
+            /** On */
+            on: boolean;
+            /** Paused */
+            paused: boolean;
+            /** Recorded */
+            recorded: number;
+            /** Redacts */
+            redacts: boolean;
+            /** Refused */
+            refused: number;
+            /** Requests */
+            requests: number;
+        };
+        /**
+         * RecorderRequest
+         * @description Pause the recorder, or go on.
+         */
+        RecorderRequest: {
+            /** Paused */
+            paused: boolean;
+        };
+        /**
+         * RegexShape
+         * @description Regular expression: what is generated matches it as a whole.
+         */
+        RegexShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "regex";
+            /** Expression */
+            pattern: string;
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
+         * RequireShape
+         * @description Require text: the string must be written.
+         */
+        RequireShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "require";
+            /** String */
+            string: string;
+            /** Up to token */
+            until?: number | null;
+            /**
+             * Within tokens
+             * @description Empty: the text must end with it.
+             */
+            within?: number | null;
         };
         /**
          * RollupResponse
@@ -1749,6 +2378,8 @@ export interface components {
         /**
          * Settings
          * @description How to decode. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off.
+         *
+         *     ``edits``: standing edits; the ``edits`` route tells the kinds.
          */
         Settings: {
             /**
@@ -1762,6 +2393,11 @@ export interface components {
              * @enum {string}
              */
             attention?: "none" | "top" | "full";
+            /**
+             * Edits
+             * @default []
+             */
+            edits?: (components["schemas"]["BanShape"] | components["schemas"]["BiasShape"] | components["schemas"]["BanTextShape"] | components["schemas"]["BiasTextShape"] | components["schemas"]["RequireShape"] | components["schemas"]["RegexShape"] | components["schemas"]["JsonSchemaShape"] | components["schemas"]["GrammarShape"] | components["schemas"]["ViableShape"] | components["schemas"]["BanCodeShape"] | components["schemas"]["AblateShape"] | components["schemas"]["AttendShape"] | components["schemas"]["SteerShape"] | components["schemas"]["PatchShape"])[];
             /**
              * Max New Tokens
              * @default 128
@@ -1830,6 +2466,32 @@ export interface components {
              * @enum {string}
              */
             type: "start";
+        };
+        /**
+         * SteerShape
+         * @description Steer: a kept steering vector is added to the residual stream before its layer.
+         */
+        SteerShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "steer";
+            /**
+             * Strength
+             * @description 1: the difference of means.
+             * @default 1
+             */
+            strength?: number;
+            /** Up to token */
+            until?: number | null;
+            /** Vector's digest */
+            vector: string;
         };
         /**
          * StepEvent
@@ -2093,6 +2755,37 @@ export interface components {
             verdicts: ("viable" | "not" | "unknown")[];
         };
         /**
+         * ViableShape
+         * @description Only viable Python: nothing that no Python program could begin with.
+         */
+        ViableShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * Cover
+             * @description Tokens are judged until they hold this share of the mass.
+             * @default 0.999
+             */
+            cover?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "viable";
+            /**
+             * Looks at
+             * @description The text with the prompt, or what is generated alone.
+             * @default text
+             * @enum {string}
+             */
+            scope?: "text" | "generated";
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
          * WaitingEvent
          * @description The disk has not answered for so many seconds: the run waits for it, nothing is lost. Any
          *     later event of the run says that it has answered.
@@ -2115,6 +2808,35 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    edits_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EditsInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     events_route: {
         parameters: {
             query?: {
@@ -2194,6 +2916,66 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["GalleryItem"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    library_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LibraryResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
                 };
             };
             /** @description Refused. */
@@ -2387,7 +3169,7 @@ export interface operations {
             };
         };
     };
-    rename_node: {
+    annotate_node: {
         parameters: {
             query?: never;
             header?: never;
@@ -2398,7 +3180,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["TitleRequest"];
+                "application/json": components["schemas"]["NodeRequest"];
             };
         };
         responses: {
@@ -3027,6 +3809,68 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ViabilityRow"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    recorder_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecorderInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    pause_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RecorderRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecorderInfo"];
                 };
             };
             /** @description Refused. */

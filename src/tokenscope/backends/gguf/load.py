@@ -10,15 +10,11 @@ import psutil
 
 from tokenscope.backends.gguf.backend import BATCH, SEQUENCES, GgufBackend, is_gguf, threads
 from tokenscope.backends.gguf.client import Worker
+from tokenscope.backends.gguf.header import FILE_TYPES
 from tokenscope.backends.protocol import Abilities, ModelInfo
 from tokenscope.errors import CapacityError, ModelError
 
 CELLS = 16_384  # of the memory that all sequences share, unless a context needs more
-FILE_TYPES = {
-    "0": "float32", "1": "float16", "2": "Q4_0", "3": "Q4_1", "7": "Q8_0", "8": "Q5_0",
-    "9": "Q5_1", "10": "Q2_K", "11": "Q3_K_S", "12": "Q3_K_M", "13": "Q3_K_L", "14": "Q4_K_S",
-    "15": "Q4_K_M", "16": "Q5_K_S", "17": "Q5_K_M", "18": "Q6_K", "32": "bfloat16",
-}  # fmt: skip
 
 
 def load(path: Path, *, attention: bool = True, cells: int = CELLS) -> GgufBackend:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tokenscope.backends import room
 from tokenscope.backends.hf import chat, recorder
 from tokenscope.backends.hf import claims as claimed
 from tokenscope.backends.hf.backend import TransformersBackend
@@ -73,7 +74,7 @@ def load(
     """
     with network(allow_network):
         folder = resolve(address, allow_network, root)
-    with network(False):
+    with network(False), room.given_back():
         return _open(address, folder, dtype, device, root, start_token, allow_links)
 
 
@@ -124,7 +125,7 @@ def _open(
     )  # fmt: skip
     abilities = Abilities(
         attention=bool(found.layers), infill=marks is not None, chat=template is not None,
-        internals=True,
+        internals=True, changes=True,
     )  # fmt: skip
     return TransformersBackend(
         model, vocabulary, info, abilities, _stops(model, opened, claims.rows), start, marks,
@@ -184,9 +185,7 @@ def _dtype(
 def _free(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+    return room.free()
 
 
 def _fits(checkpoint: Checkpoint, kind: torch.dtype, device: torch.device) -> None:

@@ -1,0 +1,267 @@
+"""Explore: what else would the model have written from here, and with which probability."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tokenscope.code.views import language_of
+from tokenscope.control import QUIET, Cancelled, Control
+from tokenscope.decode.engine import Engine
+from tokenscope.errors import InputError
+from tokenscope.explore.asked import Ask
+from tokenscope.explore.cost import Cost, cost, refuse
+from tokenscope.explore.frontier import Frontier, Pending, Read
+from tokenscope.explore.keys import Key, key_of
+from tokenscope.runs.explored import Explored, Rows
+from tokenscope.runs.generate import fork, generate
+from tokenscope.runs.many import FORKS, forks, together
+from tokenscope.runs.many import Branch as Fork
+from tokenscope.runs.settings import Settings
+from tokenscope.trace.join import Part
+from tokenscope.trace.record import Trace
+
+LEAST_ALTERNATIVES = 10
+
+
+@dataclass(slots=True)
+class Spent:
+    """What it took so far."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class Exploring:
+    """An exploration in pieces. Checks, and refuses, when it is made; ``cost`` is known then.
+
+    Iterate ``waves()``: each gives the names of the branches that are new; ``result()`` is what
+    there is at any time. ``given``: a prompt, or a trace; ``at``: the first token that is explored
+    (None: the first generated one). ``memory``: bytes that all branches may hold together (None:
+    what is free). ``resume``: an earlier result, to go on with.
+    """
+
+    def __init__(
+        self, engine: Engine, given: str | Trace, at: int | None = None, *, ask: Ask = Ask(),
+        outcome: str | Key = "syntax", language: str = "", memory: int | None = None,
+        control: Control = QUIET, resume: Explored | None = None,
+    ) -> None:  # fmt: skip
+        self.engine, self.ask, self.control = engine, ask, control
+        self.key = key_of(outcome)
+        self.outcome = outcome if isinstance(outcome, str) else "own"
+        self.written = _written(engine, given, at, ask, language)
+        trace = self.written
+        self.at = trace.n_prompt if at is None else at
+        if isinstance(self.at, bool) or not 1 <= self.at <= len(trace):
+            raise InputError("at", f"must be a token index in 1..{len(trace)}")
+        held = trace.alternatives.k if trace.alternatives is not None else 0
+        self.k = held if held >= ask.width else max(ask.width, LEAST_ALTERNATIVES)
+        self.cost: Cost = cost(
+            ask, engine.info, self.at, self.k, FORKS, engine.cost.single,
+        )  # fmt: skip
+        refuse(self.cost, ask, engine.info, self.k, memory)
+        self.base = trace.cut(self.at)
+        self.language = language_of(trace, language or None)
+        self.spent = Spent()
+        self.frontier = Frontier(ask, self.at)
+        self.rows: list[Rows] = []
+        self._stops = tuple(s.encode() for s in ask.stop)
+        if resume is not None:
+            self._resume(resume)
+
+    # --- the work ------------------------------------------------------------------------------
+    def waves(self) -> Iterator[list[int]]:
+        """Decode wave by wave, most mass first, until nothing is left that was asked for. Ends
+        early, with what there is, when it is cancelled."""
+        began = time.monotonic()
+        try:
+            if not self.rows:
+                yield [self._root()]
+            while wave := self._wave():
+                names = self._decode(wave)
+                self.spent.seconds += time.monotonic() - began
+                began = time.monotonic()
+                done = self.spent.tokens
+                self.control.progress(done, max(self.cost.tokens, done), "tokens")
+                yield names
+        except Cancelled:
+            return
+        finally:
+            self.spent.seconds += time.monotonic() - began
+
+    def run(self) -> Explored:
+        """All of it."""
+        for _ in self.waves():
+            pass
+        return self.result()
+
+    def result(self) -> Explored:
+        """What is known by now."""
+        return Explored.of(
+            self.frontier, self.base, self.rows, self.key, self.outcome, self.language,
+            replace(self.spent),
+        )  # fmt: skip
+
+    def _root(self) -> int:
+        """The path of what was written, gone on with as far as the horizon."""
+        end = min(len(self.written), self.at + self.ask.horizon)
+        start = self.written.cut(end)
+        ended, finish = self._cut(start, self.at, b"")
+        left = self.at + self.ask.horizon - end
+        if finish == "length":
+            settings = self._settings(left if ended == end else 0)
+            made = fork(self.engine, start.cut(ended), ended, "", settings).result()
+            self.spent.tokens += len(made) - ended
+        else:  # measured as all others are
+            made = fork(self.engine, start.cut(ended), ended, "", self._settings(0)).result()
+        stopped, finish = self._cut(made, self.at, b"")
+        own = self._keep(None, self.at, made.cut(stopped), finish)
+        return self.frontier.root(own, self._read(self.rows[-1].part), finish).name
+
+    def _wave(self) -> list[Pending]:
+        """The next alternatives to decode: as many as go through the model together."""
+        wave: list[Pending] = []
+        tokens = self.spent.tokens
+        while len(wave) < FORKS and len(self.rows) + len(wave) < self.ask.most:
+            found = self.frontier.next()
+            if found is None:
+                break
+            tokens += self._room(found)
+            budget = self.ask.budget_tokens
+            if self.control.cancelled or (budget is not None and tokens > budget):
+                self.frontier.back(found)
+                break
+            wave.append(found)
+        return wave
+
+    def _room(self, what: Pending) -> int:
+        return self.at + self.ask.horizon - what.at - 1
+
+    def _decode(self, wave: Sequence[Pending]) -> list[int]:
+        """Decode a wave together; branches come in its order. What was cancelled waits on."""
+        traces = {p.parent: self.trace(p.parent) for p in wave}
+        before = [self._path(p.parent, p.at) for p in wave]
+        asked = []
+        for p, path in zip(wave, before, strict=True):
+            ended = p.id in self.engine.backend.stop_ids or self._stopped(
+                path + self.engine.vocabulary.piece(p.id)
+            )
+            left = {"max_new_tokens": 0 if ended else self._room(p)}
+            asked.append(Fork(traces[p.parent], p.at, p.id, left))
+        done: dict[int, Trace] = {}
+        runs = forks(self.engine, asked, self._settings(0))
+        for n, run in together(runs, FORKS):
+            done[n] = run.trace
+            self.spent.tokens += len(done[n]) - wave[n].at - 1
+        names = []
+        for n, (p, path) in enumerate(zip(wave, before, strict=True)):
+            end, finish = self._cut(done[n], p.at, path)
+            own = self._keep(p.parent, p.at, done[n].cut(end), finish)
+            read = self._read(self.rows[-1].part)
+            names.append(self.frontier.decoded(p, own, read, finish).name)
+        return names
+
+    def _settings(self, tokens: int) -> Settings:
+        return Settings(
+            max_new_tokens=tokens, alternatives=self.k, attention="none", stop=self.ask.stop
+        )
+
+    # --- what came -----------------------------------------------------------------------------
+    def _stopped(self, data: bytes) -> bool:
+        return any(s in data for s in self._stops)
+
+    def _cut(self, trace: Trace, at: int, before: bytes) -> tuple[int, str]:
+        """Where a branch that begins at ``at`` ends, and why. ``before``: what was explored before
+        it, since a stop text may begin there."""
+        data = before
+        for t in range(at, min(len(trace), self.at + self.ask.horizon)):
+            if int(trace.ids[t]) in self.engine.backend.stop_ids:
+                return t + 1, "eos"
+            data += trace.tokens[t].bytes
+            if self._stopped(data):
+                return t + 1, "stop"
+        return min(len(trace), self.at + self.ask.horizon), "length"
+
+    def _keep(self, parent: int | None, at: int, trace: Trace, finish: str) -> tuple[int, ...]:
+        self.rows.append(Rows.of(parent, at, trace, finish))
+        return tuple(int(i) for i in trace.ids[at:])
+
+    def _read(self, part: Part) -> Read:
+        held = part.alternatives
+        assert held is not None
+        return Read(
+            part.columns["logprob"].astype(np.float64), held.ids,
+            held.logprobs.astype(np.float64), part.columns["entropy"].astype(np.float64),
+        )  # fmt: skip
+
+    def _path(self, name: int, end: int) -> bytes:
+        """The bytes from the first explored token to token ``end`` of a branch's path."""
+        pieces: list[bytes] = []
+        at: int | None = name
+        while at is not None:
+            rows = self.rows[at]
+            pieces.append(rows.part.tokens.slice(0, end - rows.at).data)
+            at, end = rows.parent, rows.at
+        return b"".join(reversed(pieces))
+
+    def trace(self, name: int) -> Trace:
+        """A branch as a trace of its own, from the first token on."""
+        return Rows.trace(self.rows, self.base, name)
+
+    def _resume(self, held: Explored) -> None:
+        if held.at != self.at or held.base.ids.tolist() != self.base.ids.tolist():
+            raise InputError("resume", "explored from another start")
+        if held.ask.way != self.ask.way or held.ask.horizon != self.ask.horizon:
+            raise InputError("resume", "explored in another way, or to another horizon")
+        self.frontier = held.frontier.again(self.ask)
+        self.rows = list(held.rows)
+        self.spent = replace(held.spent)
+
+
+def _written(
+    engine: Engine, given: str | Trace, at: int | None, ask: Ask, language: str
+) -> Trace:  # fmt: skip
+    """The text that is explored: a trace as it is, a prompt decoded greedily as far as ``at``."""
+    if isinstance(given, Trace):
+        if given.origin.tokenizer_digest not in ("", engine.info.tokenizer_digest):
+            raise InputError("trace", "was made with another tokenizer")
+        return given
+    settings = Settings(max_new_tokens=0, alternatives=max(ask.width, LEAST_ALTERNATIVES),
+                        attention="none")  # fmt: skip
+    trace = generate(engine, prompt=given, language=language, settings=settings).result()
+    if at is not None and isinstance(at, int) and at > len(trace):
+        more = replace(settings, max_new_tokens=at - len(trace))
+        trace = generate(engine, prompt=given, language=language, settings=more).result()
+    return trace
+
+
+def explore(
+    engine: Engine, given: str | Trace, at: int | None = None, *,
+    outcome: str | Key = "syntax", language: str = "", memory: int | None = None,
+    control: Control = QUIET, resume: Explored | None = None, whole: bool = False, **asked: Any,
+) -> Explored:  # fmt: skip
+    """Expand alternatives of a prompt or a trace from token ``at`` on.
+
+    Options as the fields of ``explore.asked.Ask``: ``way``, ``width``, ``depth``, ``cover``,
+    ``gate``, ``region``, ``horizon``, ``stop``, ``budget_tokens``, ``most``, ``least``, ``draws``.
+    ``whole``: decisions anywhere up to the horizon, most mass first (``depth`` has no limit unless
+    said). ``outcome``: ``bytes``, ``syntax``, ``regex:...``, ``query:...`` or a callable over
+    ``explore.keys.Ended``. ``resume``: an earlier result. Raises InputError, CapacityError,
+    AbilityError.
+    """
+    if whole or asked.get("region") is not None:
+        asked.setdefault("depth", None)
+    if unknown := set(asked) - set(Ask.__dataclass_fields__):
+        raise InputError("explore", f"unknown option {sorted(unknown)[0][:40]!r}")
+    if resume is not None and not asked:
+        ask = resume.ask
+    else:
+        ask = Ask(**asked)
+    return Exploring(
+        engine, given, at, ask=ask, outcome=outcome, language=language, memory=memory,
+        control=control, resume=resume,
+    ).run()  # fmt: skip
