@@ -40,6 +40,7 @@ class Served:
     """One run on a server: iterate for Steps and, at last, the reason for the end."""
 
     state: Any = None
+    beside: Any = None
 
     def __init__(
         self, backend: Backend, info: ModelInfo, abilities: Abilities, words: Vocabulary,

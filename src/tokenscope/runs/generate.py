@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tokenscope.backends.protocol import chat, infill
-from tokenscope.decode.appliers import prepared
+from tokenscope.decode.appliers import INNER, prepared
 from tokenscope.decode.engine import Engine, Plan
 from tokenscope.decode.limits import room
 from tokenscope.decode.step import Step
@@ -25,6 +25,9 @@ from tokenscope.trace.edits import Force
 from tokenscope.trace.origin import Origin, Request, Segment
 from tokenscope.trace.record import Trace
 from tokenscope.trace.tokens import Tokens
+
+# edits inside the model go through its own modules, and its lean step is not used
+SLOW = ", with hooks"
 
 __all__ = ["Run", "Settings", "begin", "fork", "generate", "score"]
 
@@ -139,7 +142,9 @@ def begin(
     info = engine.info
     n_prompt = len(given) if n_prompt is None else n_prompt
     settings = _recordable(engine, settings)
-    wanted = room(info, len(given), settings.max_new_tokens, settings.attention)
+    inner = any(e.kind in INNER for e in settings.edits)
+    held = replace(info, state_bytes_per_token=info.state_bytes_per_token * (2 if inner else 1))
+    wanted = room(held, len(given), settings.max_new_tokens, settings.attention)
     stops = frozenset() if form == "score" else engine.backend.stop_ids
     if form == "infill":
         stops = stops | infill(engine.backend).infill_stops()
@@ -149,7 +154,7 @@ def begin(
     shared = parent
     if shared is None and not fresh:
         k = min(settings.alternatives, info.vocab or settings.alternatives)
-        shared = engine.prefixes.measured(given.ids, k, applied.inner)
+        shared = engine.prefixes.measured(given.ids, k)
     if shared is not None:
         branch = settings.attention if parent is not None else "none"
         shared = _rebased(shared, n_prompt, form == "score", branch, drawn)
@@ -164,7 +169,8 @@ def begin(
         segments += (Segment(len(given), settings.plain(), settings.seed, settings.edits),)
     origin = Origin(
         model=info.name, model_digest=info.model_digest, tokenizer_digest=info.tokenizer_digest,
-        backend=info.backend, dtype=info.dtype, device=info.device, kernel=info.kernel, form=form,
+        backend=info.backend, dtype=info.dtype, device=info.device,
+        kernel=info.kernel + (SLOW if inner else ""), form=form,
         sampler=settings.plain(), seed=settings.seed, edits=history.edits,
         versions=dict(info.versions), segments=segments, request=request,
         errors=dict(info.errors), threads=torch.get_num_threads(),
