@@ -12,6 +12,7 @@ import numpy as np
 from tokenscope.code.views import language_of
 from tokenscope.control import QUIET, Cancelled, Control
 from tokenscope.decode.engine import Engine
+from tokenscope.decode.step import Step
 from tokenscope.errors import InputError
 from tokenscope.explore.asked import Ask
 from tokenscope.explore.cost import Cost, cost, refuse
@@ -22,6 +23,7 @@ from tokenscope.runs.explored import Explored, Rows
 from tokenscope.runs.generate import fork, generate
 from tokenscope.runs.many import FORKS, forks, together
 from tokenscope.runs.many import Branch as Fork
+from tokenscope.runs.run import Run
 from tokenscope.runs.settings import Settings
 from tokenscope.trace.record import Trace
 
@@ -164,9 +166,13 @@ class Exploring:
             asked.append(Fork(traces[p.parent], p.at, p.id, left))
         done: dict[int, Trace] = {}
         runs = forks(self.engine, asked, self._settings(0))
-        for n, run in together(runs, FORKS):
+        for n, run in together(runs, FORKS, self.watch):
             done[n] = run.trace
             self.spent.tokens += len(done[n]) - wave[n].at - 1
+        if self.control.cancelled:
+            for p in wave:
+                self.frontier.back(p)
+            raise Cancelled("branches")
         names = []
         for n, (p, path) in enumerate(zip(wave, before, strict=True)):
             end, finish = self.cut(done[n], p.at, path)
@@ -174,6 +180,11 @@ class Exploring:
             read = self.read(-1)
             names.append(self.frontier.decoded(p, own, read, finish).name)
         return names
+
+    def watch(self, number: int, run: Run, step: Step) -> None:
+        """Ends a run of a wave when the exploration is cancelled; what it made is not used."""
+        if self.control.cancelled:
+            run.cancel()
 
     def _settings(self, tokens: int) -> Settings:
         return Settings(

@@ -56,8 +56,10 @@ def draw(work: Exploring, settings: Settings) -> Iterator[list[int]]:
             stop=ask.stop,
         )  # fmt: skip
         made: dict[int, Trace] = {}
-        for n, run in together(forks(work.engine, asked, plain), FORKS):
+        for n, run in together(forks(work.engine, asked, plain), FORKS, work.watch):
             made[n] = run.trace
+        if work.control.cancelled:
+            return
         names: list[int] = []
         for n in range(count):
             trace = made[n]
