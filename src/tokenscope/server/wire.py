@@ -114,6 +114,19 @@ class GalleryItem(Response):
     max_new_tokens: int
 
 
+class RecorderInfo(Response):
+    """The recorder (``/v1``). ``requests`` asked since the start, ``recorded`` as branches,
+    ``refused`` for rate or room; ``redacts``: private spans are left out of records."""
+
+    on: bool
+    paused: bool
+    requests: int
+    recorded: int
+    refused: int
+    redacts: bool
+    keep_days: float | None
+
+
 # --- requests ---------------------------------------------------------------------------------
 class Settings(Request):
     """How to decode. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off.
@@ -178,10 +191,24 @@ class ScoreRequest(Request):
     alternatives: Annotated[int, Field(ge=0, le=100)] = 10
 
 
+class RecorderRequest(Request):
+    """Pause the recorder, or go on."""
+
+    paused: bool
+
+
 class TitleRequest(Request):
     """A new title."""
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class NodeRequest(Request):
+    """What the reader says of a branch: a title, a note, a bookmark. null leaves it as it is."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    note: Annotated[str, Field(max_length=10_000)] | None = None
+    starred: bool | None = None
 
 
 class NewSessionRequest(Request):
@@ -209,8 +236,10 @@ class NodeInfo(Response):
     """One branch in the tree. ``at``: the first token that differs from the parent's.
 
     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
-    mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
-    a crash or the disk ended it; the acknowledged part is kept. ``model``: the one that made it.
+    mean surprisal of what differs; ``turn_logprob``: of the first token that differs (null for a
+    root, and where it is not known); ``note``, ``starred``: the reader's own; ``status``:
+    ``running`` while it decodes, ``interrupted`` when a crash or the disk ended it; the
+    acknowledged part is kept. ``model``: the one that made it.
     """
 
     id: str
@@ -227,6 +256,9 @@ class NodeInfo(Response):
     own_tokens: int
     own_logprob: float | None
     own_surprisal: float | None
+    turn_logprob: float | None
+    note: str
+    starred: bool
     model: str
     model_digest: str
 

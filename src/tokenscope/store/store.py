@@ -29,6 +29,7 @@ from tokenscope.trace import Origin, Trace
 log = logging.getLogger(__name__)
 CACHE_BYTES = 256 << 20
 RETENTION = timedelta(days=30)
+LONG_AGO = "0001-01-01T00:00:00+00:00"
 _EMPTIED = "FROM sessions WHERE deleted <= ? AND id NOT IN (SELECT session FROM nodes)"
 
 
@@ -128,6 +129,16 @@ class Store:
         self._retain()
         return [n for n in found if n in self._running]
 
+    def forget_session(self, session: str) -> None:
+        """Remove a session for good, and its branches; none of them may be running.
+
+        Raises NotFound.
+        """
+        with self._write() as c:
+            live_session(c, session)
+            catalogue.change(c, "sessions", session, deleted=LONG_AGO)
+        self._retain() if self._retention is not None else self.purge()
+
     def restore_session(self, session: str) -> SessionRow:
         """Undo ``delete_session``. Raises NotFound when it was purged or never there."""
         with self._write() as c:
@@ -148,9 +159,22 @@ class Store:
 
     def rename_node(self, node: str, title: str) -> NodeRow:
         """A title of its own. Raises NotFound."""
+        return self.annotate(node, title=title)
+
+    def annotate(
+        self,
+        node: str,
+        title: str | None = None,
+        note: str | None = None,
+        starred: bool | None = None,
+    ) -> NodeRow:
+        """Change what the reader says of a branch; None leaves it as it is. Raises NotFound."""
+        said = {"title": title, "note": note, "starred": None if starred is None else int(starred)}
+        given = {name: value for name, value in said.items() if value is not None}
         with self._write() as c:
             found = live_node(c, node)
-            catalogue.change(c, "nodes", node, title=title)
+            if given:
+                catalogue.change(c, "nodes", node, **given)
             touch(c, found["session"])
             return node_row(live_node(c, node), self._running)
 
@@ -230,6 +254,13 @@ class Store:
         with self._read() as c:
             live_node(c, node)
             return self._trace(c, node)
+
+    def known(self) -> dict[str, str]:
+        """Status of every branch that was not purged, deleted ones too, oldest first."""
+        with self._read() as c:
+            found = c.execute("SELECT id, status FROM nodes ORDER BY created")
+            status = {r["id"]: r["status"] for r in found}
+        return status | dict.fromkeys(self._running, "running")
 
     # --- what was deleted -----------------------------------------------------------------------
     def purge(self, older_than: timedelta = RETENTION, dry_run: bool = False) -> Purged:

@@ -227,10 +227,10 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Rename Node
-         * @description Give a branch a title.
+         * Annotate Node
+         * @description Give a branch a title, a note, a bookmark.
          */
-        patch: operations["rename_node"];
+        patch: operations["annotate_node"];
         trace?: never;
     };
     "/api/nodes/{node}/ablate": {
@@ -615,6 +615,30 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/recorder": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Recorder Route
+         * @description Whether completions of other programs are taken, and recorded.
+         */
+        get: operations["recorder_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Pause Route
+         * @description Pause: clients are answered as before, and nothing is recorded.
+         */
+        patch: operations["pause_route"];
         trace?: never;
     };
     "/api/runs": {
@@ -2056,8 +2080,10 @@ export interface components {
          * @description One branch in the tree. ``at``: the first token that differs from the parent's.
          *
          *     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
-         *     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
-         *     a crash or the disk ended it; the acknowledged part is kept. ``model``: the one that made it.
+         *     mean surprisal of what differs; ``turn_logprob``: of the first token that differs (null for a
+         *     root, and where it is not known); ``note``, ``starred``: the reader's own; ``status``:
+         *     ``running`` while it decodes, ``interrupted`` when a crash or the disk ended it; the
+         *     acknowledged part is kept. ``model``: the one that made it.
          */
         NodeInfo: {
             /** At */
@@ -2076,6 +2102,8 @@ export interface components {
             model: string;
             /** Model Digest */
             model_digest: string;
+            /** Note */
+            note: string;
             /** Own Logprob */
             own_logprob: number | null;
             /** Own Surprisal */
@@ -2086,6 +2114,8 @@ export interface components {
             parent: string | null;
             /** Session */
             session: string;
+            /** Starred */
+            starred: boolean;
             /**
              * Status
              * @enum {string}
@@ -2094,6 +2124,8 @@ export interface components {
             summary: components["schemas"]["Summary"];
             /** Title */
             title: string;
+            /** Turn Logprob */
+            turn_logprob: number | null;
         };
         /**
          * NodeMatrixResponse
@@ -2128,6 +2160,18 @@ export interface components {
             unrecorded: (number | null)[];
             /** Values */
             values: (number | null)[][];
+        };
+        /**
+         * NodeRequest
+         * @description What the reader says of a branch: a title, a note, a bookmark. null leaves it as it is.
+         */
+        NodeRequest: {
+            /** Note */
+            note?: string | null;
+            /** Starred */
+            starred?: boolean | null;
+            /** Title */
+            title?: string | null;
         };
         /**
          * PatchEvent
@@ -2286,6 +2330,35 @@ export interface components {
             start: number;
             /** Text */
             text: string;
+        };
+        /**
+         * RecorderInfo
+         * @description The recorder (``/v1``). ``requests`` asked since the start, ``recorded`` as branches,
+         *     ``refused`` for rate or room; ``redacts``: private spans are left out of records.
+         */
+        RecorderInfo: {
+            /** Keep Days */
+            keep_days: number | null;
+            /** On */
+            on: boolean;
+            /** Paused */
+            paused: boolean;
+            /** Recorded */
+            recorded: number;
+            /** Redacts */
+            redacts: boolean;
+            /** Refused */
+            refused: number;
+            /** Requests */
+            requests: number;
+        };
+        /**
+         * RecorderRequest
+         * @description Pause the recorder, or go on.
+         */
+        RecorderRequest: {
+            /** Paused */
+            paused: boolean;
         };
         /**
          * RegexShape
@@ -3223,7 +3296,7 @@ export interface operations {
             };
         };
     };
-    rename_node: {
+    annotate_node: {
         parameters: {
             query?: never;
             header?: never;
@@ -3234,7 +3307,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["TitleRequest"];
+                "application/json": components["schemas"]["NodeRequest"];
             };
         };
         responses: {
@@ -3898,6 +3971,68 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ViabilityRow"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    recorder_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecorderInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    pause_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RecorderRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecorderInfo"];
                 };
             };
             /** @description Refused. */
