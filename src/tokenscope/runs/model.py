@@ -18,6 +18,7 @@ from tokenscope.trace.edits import Edit
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
+    from tokenscope.decode.vectors import SteeringVector
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.compare import Compared
@@ -188,6 +189,14 @@ class Model(Engine, Drawn):
         from tokenscope.runs.heads import repeated
 
         return repeated(self, **options)
+
+    def steering_vector(
+        self, positive: Sequence[str], negative: Sequence[str], layer: int, **options: Any
+    ) -> SteeringVector:
+        """The difference of means at a layer; see ``tokenscope.runs.steering``."""
+        from tokenscope.runs.steering import steering_vector
+
+        return steering_vector(self, positive, negative, layer, **options)
 
     def close(self) -> None:
         """Give the model's memory back."""
