@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
+    from tokenscope.runs.widget import Explorer
 
 
 class Model(Engine, Drawn):
@@ -180,6 +181,13 @@ class Model(Engine, Drawn):
         from tokenscope.runs.heads import repeated
 
         return repeated(self, **options)
+
+    def explorer(self, trace: Trace, **options: Any) -> Explorer:
+        """A widget for notebooks: hover, alternatives, click to branch; see ``runs.widget``.
+        Raises MissingError without the extra ``notebook``."""
+        from tokenscope.runs.widget import Explorer
+
+        return Explorer(self, trace, **options)
 
     def close(self) -> None:
         """Give the model's memory back."""
