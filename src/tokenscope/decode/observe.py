@@ -95,9 +95,9 @@ class Observer:
         values["time_ms"] = np.full(n, ms, dtype=np.float32)
         for name in self._plan.changed:
             values[name] = self._changed(name, start, n, drawn)
-        if drawn and "price" in self._plan.changed:
-            last = drawn.get("logprob_masked", drawn.get("logprob_inner", ()))
-            values["price"] = np.asarray(last, dtype=np.float32) - values["logprob"]
+        last = "logprob_masked" if self._plan.applied.processors else "logprob_inner"
+        if last in drawn:
+            values["price"] = np.asarray(drawn[last], dtype=np.float32) - values["logprob"]
         quality = {name: q for name, q in found.quality.items() if q != "exact"}
         if "surprisal" in quality:
             quality["perplexity"] = quality["surprisal"]

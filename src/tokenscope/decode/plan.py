@@ -69,6 +69,8 @@ class Plan:
         """The first token whose attention row is to be recorded."""
         if self.attention == "none":
             return 1 << 62
+        if self.applied.inner:  # rows are those of the changed pass, which draws and nothing else
+            return len(self.given)
         held = self.shared.attention if self.shared is not None else None
         if (
             self.shared is not None and held is not None and held.form == self.attention

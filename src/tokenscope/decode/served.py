@@ -40,6 +40,7 @@ class Served:
     """One run on a server: iterate for Steps and, at last, the reason for the end."""
 
     state: Any = None
+    beside: Any = None
 
     def __init__(
         self, backend: Backend, info: ModelInfo, abilities: Abilities, words: Vocabulary,
@@ -49,6 +50,7 @@ class Served:
             raise AbilityError("this server decodes by itself; edits cannot be applied in it")
         self._backend = backend
         self._plan = plan
+        self._words = words
         self._control = control
         self._observer = Observer(plan, info, abilities.scores, words)
         self._scorer: Scorer | None = scorer(backend) if abilities.scoring else None
@@ -58,7 +60,7 @@ class Served:
         scoring = plan.max_new_tokens == 0
         wanted = scoring or not cost or (plan.shared is not None and count <= FORCED)
         self._measure = self._scorer if wanted else None
-        if scoring and count > 0 and self._scorer is None:
+        if scoring and self._scorer is None:
             raise AbilityError("this server cannot score a given text")
         self.cost = cost if scoring else ""
 
@@ -125,7 +127,8 @@ class Served:
                     return
                 found = measure(told.scores, [told.id], plan.alternatives)
                 spent = (time.perf_counter() - began) * 1e3
-                tokens = self._observer.tokens([told.id])
+                label = self._words.label(told.id)
+                tokens = Tokens.of([told.id], [told.piece], {} if label is None else {0: label})
                 yield self._observer.step(start, tokens, found, ms=spent)
                 start, began = start + 1, time.perf_counter()
                 if told.id in plan.stop_ids:

@@ -18,6 +18,7 @@ from tokenscope.server import (
     library_routes,
     model_routes,
     numbers,
+    recorder_routes,
     routes,
     storage_routes,
     structure_routes,
@@ -29,8 +30,8 @@ from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
-        routes, model_routes, library_routes, decoding, edit_routes, numbers,
-        explain_routes, structure_routes, storage_routes,
+        routes, model_routes, library_routes, recorder_routes, decoding, edit_routes,
+        numbers, explain_routes, structure_routes, storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
 
