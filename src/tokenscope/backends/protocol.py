@@ -323,7 +323,8 @@ class Asked:
     """What a server is asked to decode: a text, or ids where it takes them.
 
     ``sampler``: temperature, top_k, top_p, min_p, repetition_penalty, seed. ``top``: how many
-    candidates of each position it should tell.
+    candidates of each position it should tell. ``bias``: nats added to the logits of ids before
+    anything is drawn (-inf: never drawn).
     """
 
     text: str
@@ -332,6 +333,7 @@ class Asked:
     stop: tuple[str, ...] = ()
     top: int = 10
     ids: tuple[int, ...] | None = None
+    bias: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
