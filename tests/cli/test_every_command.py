@@ -44,9 +44,6 @@ EXAMPLES: dict[str, list[str]] = {
     "bench": ["bench", "fork", "--forks", "2", "--prompt-tokens", "16", "--tail-tokens", "2"],
     "doctor": ["doctor", "--data", "{d}"],
     "backup": ["backup", "{d}/all.tar", "--data", "{d}/store"],
-    "records": ["records", "--data", "{d}/store"],
-    "verify": ["verify", "--data", "{d}/store"],
-    "bom": ["bom", "bundled"],
     "purge": ["purge", "--data", "{d}/store"],
     "restore": ["restore", "{d}/all.tar", "--data", "{d}/copy"],
 }
