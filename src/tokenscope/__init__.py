@@ -55,7 +55,13 @@ _HOMES = {
 promise("view", "tokenscope.code.views", "structure", "regions", "rollup")
 promise("view", "tokenscope.trace.views", "pandas", "arrow", "polars", "json")
 promise("view", "tokenscope.trace.files", "bytes", "from_bytes", "save")
-promise("view", "tokenscope.runs.notebook", "html")
+promise("view", "tokenscope.evidence.views", "findings")
+promise("picture", "tokenscope.pictures.tokens", "tokens")
+promise("picture", "tokenscope.pictures.branches", "tree", "beside")
+promise("picture", "tokenscope.pictures.attention", "attention", "heads")
+promise("picture", "tokenscope.pictures.icicle", "icicle")
+promise("picture", "tokenscope.explain.drawing", "why")
+promise("picture", "tokenscope.runs.card", "model")
 
 
 def __getattr__(name: str) -> Any:

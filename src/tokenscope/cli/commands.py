@@ -23,6 +23,7 @@ from tokenscope.cli import (
     explore,
     look,
     models,
+    records,
     replay,
     serve,
     structure,
@@ -41,6 +42,7 @@ for command in (
     causes.heads, structure.structure, explore.explore, compare.compare, replay.replay,
     bench.bench, audit.audit, audit.rules,
     doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,
+    records.records, records.verify, records.bom,
 ):  # fmt: skip
     app.command()(command)
 

@@ -122,6 +122,7 @@ def plan_of(policy: Policy, settings: Mapping[str, Any]) -> Plan:
         {k: getattr(made, k) for k in ("max_new_tokens", "temperature", "top_k", "top_p", "min_p",
                                        "repetition_penalty", "stop", "alternatives")},
         policy.language, policy.allow, policy.project, policy.rules, policy.semgrep,
+        policy.risk,
     )  # fmt: skip
 
 
@@ -209,6 +210,7 @@ def _header(engine: Model, plan: Plan, digest: str) -> dict[str, Any]:
             packs.update(file.read_bytes())
     settings = {
         **plan.settings, "samples": plan.samples, "seed": plan.seed, "checks": plan.checks,
+        "risk": None if plan.risk is None else dict(plan.risk),
         "language": plan.language, "allow": plan.allow, "project": plan.project,
         "rules": [Path(r).name for r in plan.rules],
         "rules_digest": packs.hexdigest() if plan.rules else "",

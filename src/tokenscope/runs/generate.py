@@ -130,6 +130,8 @@ def begin(
     right after it, measured already. ``n_prompt``: all that is given, where not told. ``fresh``:
     nothing that is kept is used, everything is computed again. ``drawn``: see Plan.
     """
+    if bool((given.ids < 0).any()):
+        raise InputError("prompt", "holds tokens that are lost or redacted; no model can read them")
     info = engine.info
     n_prompt = len(given) if n_prompt is None else n_prompt
     settings = _recordable(engine, settings)

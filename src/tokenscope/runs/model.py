@@ -13,6 +13,7 @@ from tokenscope.decode.rounding import column_errors, error_note
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
 from tokenscope.runs.windows import score
+from tokenscope.trace.drawn import Drawn
 from tokenscope.trace.edits import Edit
 from tokenscope.trace.record import Trace
 
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
+    from tokenscope.runs.risk import RiskOf
+    from tokenscope.trace.findings import Finding
 
 
-class Model(Engine):
+class Model(Engine, Drawn):
     """A loaded model. ``ts.load()`` makes one; ``info`` and ``abilities`` tell what it is."""
+
+    pictures = ("model",)
 
     @property
     def path(self) -> str:
@@ -126,6 +131,12 @@ class Model(Engine):
         from tokenscope.runs.explore import explore
 
         return explore(self, given, at, **options)
+
+    def risk(self, trace: Trace, finding: Finding | str, **options: Any) -> RiskOf:
+        """The risk mass of a finding of ``trace``; see ``tokenscope.runs.risk.risk``."""
+        from tokenscope.runs.risk import risk
+
+        return risk(self, trace, finding, **options)
 
     def compare(self, a: Trace, b: Trace, other: Engine | None = None) -> Compared:
         """Two traces side by side, with exact distances between their distributions; ``other``:

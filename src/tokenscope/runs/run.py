@@ -18,14 +18,16 @@ from tokenscope.trace.record import Finish, Trace
 class Run:
     """One decoding in progress. Iterate it for Steps (in any one thread); then read ``trace``.
 
-    ``shared``: the measured tokens that came from a parent, or None. ``total``: the most tokens
-    that the trace can have. ``cost``: a sentence on what it takes, "" where that goes without.
+    ``given``: all tokens before the first decoded one. ``shared``: the measured tokens that came
+    from a parent, or None. ``total``: the most tokens that the trace can have. ``cost``: a sentence
+    on what it takes, "" where that goes without.
     """
 
     def __init__(self, engine: Engine, plan: Plan, origin: Origin, language: str) -> None:
         self.shared = plan.shared
         self.total = len(plan.given) + plan.max_new_tokens
         self.n_prompt = plan.n_prompt
+        self.given = plan.given
         self.control = Control()
         self._engine = engine
         self._plan = plan

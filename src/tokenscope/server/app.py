@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from tokenscope.server import faults, gallery, page
 from tokenscope.server.access import Access
 from tokenscope.server.bodies import Bodies
+from tokenscope.server.books import FOLDER, Books
 from tokenscope.server.house import House
 from tokenscope.server.jobs import MOST_RUNS, UNATTENDED, Jobs
 from tokenscope.server.leaving import Left, left
@@ -70,9 +71,14 @@ class Served:
 def open_house(
     model: Model | Models, store: Store, access: Access, most_runs: int = MOST_RUNS,
     folder: Path = page.FOLDER, unattended: float = UNATTENDED, recorder: Recorder | None = None,
+    key: Path | None = None,
 ) -> Served:  # fmt: skip
-    """Put model, store and page together, behind the guard."""
+    """Put model, store and page together, behind the guard. ``key``: the file that signs the
+    records, where it does not lie beside them."""
     logging.getLogger("uvicorn.access").disabled = True  # a request line may hold the key
     models = model if isinstance(model, Models) else Models.of_one(model)
-    house = House(models, store, Jobs(most_runs, unattended), gallery.read(), recorder=recorder)
+    books = Books(store.path / FOLDER, key)
+    books.settle(store)
+    jobs = Jobs(most_runs, unattended, books.keep)
+    house = House(models, store, books, jobs, gallery.read(), recorder=recorder)
     return Served(guarded(routes_of(house, folder), access), house)

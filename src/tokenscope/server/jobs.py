@@ -12,9 +12,9 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -33,7 +33,7 @@ ENDED_MOST = 256  # or so many while they ended less than
 ENDED_SECONDS = 60.0  # ago
 PROGRESS_EVERY = 0.1  # a reader needs no more than ten progress events a second
 
-Kind = Literal["generate", "fork", "score", "explain", "patch", "load", "fetch"]
+Kind = Literal["generate", "fork", "score", "explain", "explore", "patch", "load", "fetch"]
 
 
 class Work(Protocol):
@@ -102,6 +102,11 @@ class Job:
         self.ended = True
 
     # --- asked by the work --------------------------------------------------------------------
+    def record(self, payload: Mapping[str, Any]) -> None:
+        """Put what was done into the records of the server."""
+        told = {"job": self.kind, "run": self.id, "node": self.node, "session": self.session}
+        self._jobs.recorded("run", {**told, **payload})
+
     def cancelled(self) -> bool:
         """Whether to stop: because somebody said so, or nobody has watched for too long."""
         now = time.monotonic()
@@ -163,10 +168,17 @@ class Job:
 
 
 class Jobs:
-    """At most ``most`` at once, taking turns at the model; one more is refused (503)."""
+    """At most ``most`` at once, taking turns at the model; one more is refused (503).
 
-    def __init__(self, most: int = MOST_RUNS, unattended: float = UNATTENDED) -> None:
+    ``recorded(kind, payload)``: where what jobs did is recorded.
+    """
+
+    def __init__(
+        self, most: int = MOST_RUNS, unattended: float = UNATTENDED,
+        recorded: Callable[[str, Mapping[str, Any]], None] = lambda kind, payload: None,
+    ) -> None:  # fmt: skip
         self.most = most
+        self.recorded = recorded
         self.unattended = unattended
         self.feed = Feed()
         self.again = asyncio.Lock()
