@@ -118,7 +118,7 @@ def test_a_set_is_kept_by_name_and_put_in_force(page: Page, made: dict[str, Any]
     expect(panel(page).get_by_label("Strings, one a line")).to_have_value("result")
     panel(page).get_by_role("switch", name="Every new prompt").click()
     page.keyboard.press("n")
-    expect(page.get_by_role("region", name="Prompt")).to_contain_text("1 edit")
+    expect(page.get_by_role("region", name="Prompt", exact=True)).to_contain_text("1 edit")
     page.get_by_role("textbox", name="Prompt", exact=True).click()
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.insert_text("def total(items):\n    result = 0\n    for item in items:\n        ")
@@ -126,3 +126,68 @@ def test_a_set_is_kept_by_name_and_put_in_force(page: Page, made: dict[str, Any]
     expect(page.locator(".main dl dt:has-text('ended')")).to_be_visible()
     text = page.locator(".surface .tk:not(.prompt)").all_inner_texts()
     assert text and "result" not in "".join(text)
+
+
+def explore(page: Page, **plan: int) -> None:
+    for name, value in plan.items():
+        page.get_by_label(name, exact=True).fill(str(value))
+        page.keyboard.press("Tab")
+    page.get_by_role("button", name="Explore", exact=True).click()
+
+
+def test_outcomes_of_an_exploration(
+    page: Page, made: dict[str, Any], axe: Callable[..., list[str]]
+) -> None:
+    outcomes = page.get_by_role("region", name="Outcomes")
+    expect(outcomes).to_contain_text("at most 16 branches, 192 tokens")  # before it begins
+    explore(page, width=3, depth=1, horizon=6)
+    expect(outcomes.get_by_text("exact masses of the model")).to_be_visible()
+    rows_ = outcomes.locator(".outcome")
+    expect(rows_).to_have_count(3)
+    # the masses are the model's own probabilities of the three likeliest tokens, and the rest
+    likeliest = page.evaluate(
+        """async (node) => {
+          const trace = await (await fetch(`api/nodes/${node}`)).json()
+          const octets = await (await fetch(`api/nodes/${node}/alternatives`)).arrayBuffer()
+          const n = trace.ids.length * trace.k
+          const logprobs = new Float32Array(octets, 4 * n)
+          return [0, 1, 2].map((i) => Math.exp(logprobs[trace.n_prompt * trace.k + i]))
+        }""",
+        made["node"],
+    )
+    told = [float(t.rstrip(" %").lstrip("<")) for t in rows_.locator("b").all_inner_texts()]
+    assert told == pytest.approx([100 * p for p in likeliest], abs=0.51)
+    rest = outcomes.locator(".unexplored b").inner_text()
+    assert float(rest.rstrip(" %")) == pytest.approx(100 * (1 - sum(likeliest)), abs=0.51)
+    bar = page.get_by_role("group", name="What would come of it")
+    widths = bar.locator(".slice").evaluate_all("all => all.map((x) => x.clientWidth)")
+    assert widths[0] == max(widths[:-1]) and bar.locator(".unexplored").count() == 1
+    # the token at which the choice was made wears a mark; selected, it tells where each leads
+    mark = page.locator(".surface .tk.changes")
+    expect(mark).to_have_count(1)
+    mark.click()
+    expect(outcomes.locator(".split li")).to_have_count(3)
+    for theme in ("light", "dark"):
+        page.evaluate("t => { document.documentElement.dataset.theme = t }", theme)
+        assert axe(page) == []
+    # a slice opens its best branch
+    label = rows_.nth(1).locator(".text").inner_text()
+    bar.get_by_role("button").nth(1).click()
+    expect(rows(page)).to_have_count(2)
+    expect(page.locator(".surface")).to_contain_text(label.split()[0])
+    expect(rows_).to_have_count(3)  # the exploration is still there beside its branch
+
+
+def test_a_sampled_exploration_is_stopped_and_keeps_what_it_has(
+    page: Page, made: dict[str, Any]
+) -> None:
+    outcomes = page.get_by_role("region", name="Outcomes")
+    outcomes.get_by_role("button", name="Sampled").click()
+    explore(page, draws=500, horizon=40)
+    stop = page.get_by_role("button", name="Stop exploring")
+    expect(stop).to_be_visible()
+    expect(outcomes.locator(".outcome").first).to_be_visible()
+    stop.click()
+    expect(page.get_by_role("button", name="Explore", exact=True)).to_be_visible()
+    expect(outcomes).to_contain_text("95 % intervals")
+    expect(outcomes.locator(".outcome").first).to_be_visible()
