@@ -14,11 +14,12 @@ import numpy as np
 
 from tokenscope.code.views import language_of, rolled
 from tokenscope.decode.engine import Engine
-from tokenscope.errors import TokenScopeError
+from tokenscope.errors import CapacityError, TokenScopeError
 from tokenscope.evidence.cases import Case
 from tokenscope.evidence.check import Options, Ranges
 from tokenscope.evidence.fenced import checked
 from tokenscope.evidence.pack import read_packs
+from tokenscope.runs.drift import drift_of
 from tokenscope.runs.generate import generate
 from tokenscope.runs.many import together
 from tokenscope.runs.risk import risk
@@ -74,8 +75,11 @@ def seed_of(base: int, case: str, sample: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big")
 
 
-def audit_case(engine: Engine, case: Case, plan: Plan, options: Options) -> dict[str, Any]:
-    """The record of a case: plain values. An error of the case alone is kept in it."""
+def audit_case(
+    engine: Engine, case: Case, plan: Plan, options: Options, baseline: Engine | None = None
+) -> dict[str, Any]:
+    """The record of a case: plain values. An error of the case alone is kept in it. ``baseline``:
+    another build of the model, against which drift is measured."""
     record: dict[str, Any] = {
         "case": case.id, "path": case.path, "line": case.line,
         "form": "code" if case.code is not None else "prompt", "error": None, "samples": [],
@@ -86,12 +90,14 @@ def audit_case(engine: Engine, case: Case, plan: Plan, options: Options) -> dict
             trace = score(engine, case.code, language=case.language).result()
             record["samples"] = [sample_of(trace, 0, None, case, plan, options)]
             _add_risks(engine, trace, record["samples"][0], plan, options, set())
+            _add_drift(engine, baseline, trace, record["samples"][0])
         else:
             known: set[str] = set()
             for number, trace in _continued(engine, case, plan):
                 seed = seed_of(plan.seed, case.id, number)
                 made = sample_of(trace, number, seed, case, plan, options)
                 _add_risks(engine, trace, made, plan, options, known)
+                _add_drift(engine, baseline, trace, made)
                 record["samples"].append(made)
     except TokenScopeError as error:
         record["error"] = {"code": error.code, "message": str(error)[:500]}
@@ -162,6 +168,20 @@ def _add_risks(
             sample["notes"].append(f"risk of {held['rule']}: not enumerated: {error}")
             continue
         sample["risks"].append({**made, "findings": [number]})
+
+
+def _add_drift(
+    engine: Engine, baseline: Engine | None, trace: Trace, sample: dict[str, Any]
+) -> None:
+    """Drift over what was generated, or over the whole of given code."""
+    if baseline is None:
+        return
+    try:
+        sample["drift"] = drift_of(
+            engine, baseline, trace, sample["language"], sample["n_prompt"] or 1
+        )
+    except CapacityError as error:
+        sample["notes"].append(f"drift: not measured: {error}")
 
 
 def _judged(trace: Trace, case: Case) -> Ranges | None:

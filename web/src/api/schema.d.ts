@@ -963,6 +963,55 @@ export interface components {
             value: number;
         };
         /**
+         * AblateShape
+         * @description Ablate: a head, an attention, an MLP or a layer gives something else than it computed.
+         */
+        AblateShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * Head
+             * @description -1 unless the part is a head.
+             * @default -1
+             */
+            head?: number;
+            /**
+             * By
+             * @description Nothing, or what it gives on the reference text.
+             * @default zero
+             * @enum {string}
+             */
+            how?: "zero" | "mean" | "resample";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "ablate";
+            /** Layer */
+            layer: number;
+            /**
+             * Part
+             * @enum {string}
+             */
+            part: "head" | "attention" | "mlp" | "layer";
+            /**
+             * Reference text
+             * @default
+             */
+            reference?: string;
+            /**
+             * Seed
+             * @description Of resample.
+             * @default 0
+             */
+            seed?: number;
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
          * AbleInfo
          * @description What a model would be able to do. ``forks``: anywhere, or only where a state was kept.
          */
@@ -980,6 +1029,56 @@ export interface components {
             forks: "anywhere" | "kept";
             /** Internals */
             internals: boolean;
+        };
+        /**
+         * AttendShape
+         * @description Steer attention: attention to some of the prompt's tokens times a factor, 0 blocks it.
+         */
+        AttendShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /** Factor */
+            factor: number;
+            /**
+             * Heads
+             * @description Empty: all.
+             * @default []
+             */
+            heads?: number[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "attend";
+            /**
+             * Layers
+             * @description Empty: all.
+             * @default []
+             */
+            layers?: number[];
+            /**
+             * Region
+             * @description A syntax kind or category: comment.
+             * @default
+             */
+            region?: string;
+            /**
+             * Text
+             * @description Every occurrence of it.
+             * @default
+             */
+            text?: string;
+            /**
+             * Tokens
+             * @description Pairs: first, one past the last.
+             * @default []
+             */
+            tokens?: number[][];
+            /** Up to token */
+            until?: number | null;
         };
         /**
          * AttributionEvent
@@ -1251,9 +1350,9 @@ export interface components {
         };
         /**
          * EditField
-         * @description One field of a form. ``type``: ``strings`` and ``ids`` are lists; ``code`` is a long text;
-         *     ``low`` and ``high``: ends of a number; ``choices``: of a ``choice``; ``default`` as text, null
-         *     where there is none.
+         * @description One field of a form. ``type``: ``strings``, ``ids`` and ``spans`` (pairs) are lists; ``code``
+         *     is a long text; ``low`` and ``high``: ends of a number; ``choices``: of a ``choice``;
+         *     ``default`` as text, null where there is none.
          */
         EditField: {
             /** Choices */
@@ -1276,7 +1375,7 @@ export interface components {
              * Type
              * @enum {string}
              */
-            type: "integer" | "number" | "text" | "code" | "strings" | "ids" | "choice";
+            type: "integer" | "number" | "text" | "code" | "strings" | "ids" | "spans" | "choice";
         };
         /**
          * EditKind
@@ -2266,6 +2365,41 @@ export interface components {
             token?: number | null;
         };
         /**
+         * PatchShape
+         * @description Patch: at the token "at", a part gives what it gave in another run.
+         */
+        PatchShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /** Its token */
+            from_token: number;
+            /**
+             * Head
+             * @description -1 unless the part is a head.
+             * @default -1
+             */
+            head?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "patch";
+            /** Layer */
+            layer: number;
+            /**
+             * Part
+             * @enum {string}
+             */
+            part: "head" | "attention" | "mlp" | "residual";
+            /** The other run's token ids */
+            source: number[];
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
          * PatchStart
          * @description First event of a patch map: what it will cost; cancel with the runs route.
          */
@@ -2538,7 +2672,7 @@ export interface components {
              * Edits
              * @default []
              */
-            edits?: (components["schemas"]["BanShape"] | components["schemas"]["BiasShape"] | components["schemas"]["BanTextShape"] | components["schemas"]["BiasTextShape"] | components["schemas"]["RequireShape"] | components["schemas"]["RegexShape"] | components["schemas"]["JsonSchemaShape"] | components["schemas"]["GrammarShape"] | components["schemas"]["ViableShape"] | components["schemas"]["BanCodeShape"])[];
+            edits?: (components["schemas"]["BanShape"] | components["schemas"]["BiasShape"] | components["schemas"]["BanTextShape"] | components["schemas"]["BiasTextShape"] | components["schemas"]["RequireShape"] | components["schemas"]["RegexShape"] | components["schemas"]["JsonSchemaShape"] | components["schemas"]["GrammarShape"] | components["schemas"]["ViableShape"] | components["schemas"]["BanCodeShape"] | components["schemas"]["AblateShape"] | components["schemas"]["AttendShape"] | components["schemas"]["SteerShape"] | components["schemas"]["PatchShape"])[];
             /**
              * Max New Tokens
              * @default 128
@@ -2607,6 +2741,32 @@ export interface components {
              * @enum {string}
              */
             type: "start";
+        };
+        /**
+         * SteerShape
+         * @description Steer: a kept steering vector is added to the residual stream before its layer.
+         */
+        SteerShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "steer";
+            /**
+             * Strength
+             * @description 1: the difference of means.
+             * @default 1
+             */
+            strength?: number;
+            /** Up to token */
+            until?: number | null;
+            /** Vector's digest */
+            vector: string;
         };
         /**
          * StepEvent
