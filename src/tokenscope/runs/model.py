@@ -18,6 +18,7 @@ from tokenscope.trace.edits import Edit
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
+    from tokenscope.decode.vectors import SteeringVector
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.compare import Compared
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
     from tokenscope.runs.risk import RiskOf
+    from tokenscope.runs.widget import Explorer
     from tokenscope.trace.findings import Finding
 
 
@@ -188,6 +190,21 @@ class Model(Engine, Drawn):
         from tokenscope.runs.heads import repeated
 
         return repeated(self, **options)
+
+    def explorer(self, trace: Trace, **options: Any) -> Explorer:
+        """A widget for notebooks: hover, alternatives, click to branch; see ``runs.widget``.
+        Raises MissingError without the extra ``notebook``."""
+        from tokenscope.runs.widget import Explorer
+
+        return Explorer(self, trace, **options)
+
+    def steering_vector(
+        self, positive: Sequence[str], negative: Sequence[str], layer: int, **options: Any
+    ) -> SteeringVector:
+        """The difference of means at a layer; see ``tokenscope.runs.steering``."""
+        from tokenscope.runs.steering import steering_vector
+
+        return steering_vector(self, positive, negative, layer, **options)
 
     def close(self) -> None:
         """Give the model's memory back."""

@@ -125,7 +125,7 @@ def _open(
     )  # fmt: skip
     abilities = Abilities(
         attention=bool(found.layers), infill=marks is not None, chat=template is not None,
-        internals=True,
+        internals=True, changes=True,
     )  # fmt: skip
     return TransformersBackend(
         model, vocabulary, info, abilities, _stops(model, opened, claims.rows), start, marks,
