@@ -25,6 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_there_and_in_the_menu(site: Path) -> None:
+    """The menu is every page by its title, so nobody has to keep a list."""
     menu = (site / "index.html").read_text()
     for page in (ROOT / "docs").glob("*.md"):
         assert (site / f"{page.stem}.html").is_file(), page.name
