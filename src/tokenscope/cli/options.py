@@ -23,7 +23,8 @@ ModelOption = Annotated[
     ),
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option("--dtype", help="float32, bfloat16 or float16. Default: what fits.")
+    str | None,
+    typer.Option("--dtype", help="float32, bfloat16, float16 or int8. Default: what fits."),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ... Default: cuda if there.")
@@ -52,7 +53,7 @@ DataOption = Annotated[
 ]
 
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "int8")
 STARTS = ("auto", "always", "never")
 
 

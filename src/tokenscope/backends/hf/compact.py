@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from tokenscope.backends.hf.cache import Block, GrowingLayer
+from tokenscope.backends.hf.int8 import is_int8
 
 FAMILIES = ("llama", "mistral", "qwen2")
 STATIC_ROPE = ("default", "linear", "llama3")
@@ -351,6 +352,7 @@ def compact_step(model: Any) -> CompactStep | None:
         and rope.get("rope_type", "default") in STATIC_ROPE
         and not _windowed(config)
         and not hasattr(model, "hf_device_map")
+        and not is_int8(model)
     )
     if not plain:
         return None

@@ -28,6 +28,7 @@ from tokenscope.errors import AbilityError, CapacityError, InputError, ModelErro
 
 BUNDLED = Path(__file__).resolve().parents[2] / "models" / "bundled"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+INT8 = "int8"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
@@ -89,11 +90,12 @@ def _open(
     start, why = choose_start(opened, start_token, getattr(claims.config, "bos_token_id", None))
     place = _device(device)
     kind, notes = _dtype(dtype, checkpoint, place)
+    coded = dtype == INT8
     notes.append(why)
     if opened.appends:
         notes.append("the tokenizer's end token is left off: a text here goes on")
     template = _template(checkpoint.path, notes)
-    model, unused = load_weights(checkpoint, kind, place)
+    model, unused = load_weights(checkpoint, kind, place, coded)
     recorder.register()
     try:
         found = probe(model)
@@ -113,7 +115,7 @@ def _open(
         architecture=type(model).__name__, backend="transformers",
         parameters=claims.parameters, layers=int(config.num_hidden_layers), heads=heads,
         kv_heads=kv_heads, hidden=int(config.hidden_size), vocab=claims.rows,
-        context=_context(config, notes), dtype=str(kind).removeprefix("torch."),
+        context=_context(config, notes), dtype=INT8 if coded else str(kind).removeprefix("torch."),
         device=str(place), kernel=found.kernel,
         model_digest=digest((checkpoint.path / "config.json", *checkpoint.weights)),
         tokenizer_digest=digest((checkpoint.path / "tokenizer.json",)),
@@ -163,9 +165,11 @@ def _dtype(
     wanted: str | None, checkpoint: Checkpoint, device: torch.device
 ) -> tuple[torch.dtype, list[str]]:
     """float32 on a CPU where it fits (16-bit arithmetic is slow there), else as stored."""
+    if wanted == INT8:
+        return torch.float32, []
     if wanted is not None and wanted != "auto":
         if wanted not in DTYPES:
-            raise InputError("dtype", f"{wanted[:40]!r}; known: {', '.join(DTYPES)}")
+            raise InputError("dtype", f"{wanted[:40]!r}; known: {', '.join(DTYPES)}, {INT8}")
         kind = DTYPES[wanted]
         _fits(checkpoint, kind, device)
         return kind, [f"{wanted}: as asked"]

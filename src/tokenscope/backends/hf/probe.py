@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tokenscope.backends.hf import recorder
+from tokenscope.backends.hf import int8, recorder
 from tokenscope.backends.hf.cache import (
     GrowingLayer,
     cache_argument,
@@ -59,7 +59,7 @@ def probe(model: Any) -> Probe:
         if not torch.isfinite(logits).all():
             raise AbilityError("its logits are not finite")
         limit, against = LIMIT, "eager"
-        if first.dtype != torch.float32:
+        if first.dtype != torch.float32 or int8.is_int8(model):
             (logits, reference), own = _exact(model, ids, logits, reference)
             limit = max(LIMIT_16, SLACK * own)
             against = f"float32 (the family's own: {own:.1e})"
@@ -155,7 +155,8 @@ def in_float32(model: Any) -> Iterator[None]:
             handles.append(module.register_forward_pre_hook(widen))
             handles.append(module.register_forward_hook(restore, always_call=True))
     try:
-        yield
+        with int8.exact():
+            yield
     finally:
         for handle in handles:
             handle.remove()

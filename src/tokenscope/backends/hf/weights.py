@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from tokenscope.backends.hf import int8_load
 from tokenscope.backends.hf.checkpoint import Checkpoint
 from tokenscope.backends.hf.claims import brief
 from tokenscope.errors import CapacityError, ModelError
@@ -14,9 +15,11 @@ FEW = 5
 
 
 def load_weights(
-    checkpoint: Checkpoint, kind: torch.dtype, device: torch.device
+    checkpoint: Checkpoint, kind: torch.dtype, device: torch.device, coded: bool = False
 ) -> tuple[Any, list[str]]:
     """The model in eval mode on ``device``, and notes on what the files hold but it does not use.
+
+    ``coded``: its matrices as int8 codes, read one at a time.
 
     Raises ModelError by name for tensors that are missing (transformers would fill them with
     random numbers), of a wrong shape, or not finite.
@@ -30,16 +33,19 @@ def load_weights(
         model, report = AutoModelForCausalLM.from_pretrained(
             checkpoint.path, dtype=kind, local_files_only=True, trust_remote_code=False,
             use_safetensors=True, attn_implementation="eager", output_loading_info=True,
-            ignore_mismatched_sizes=True,
+            ignore_mismatched_sizes=True, **(int8_load.options() if coded else {}),
         )  # fmt: skip
+    except ModelError:
+        raise
     except MemoryError:
         raise CapacityError(f"{checkpoint.path.name}: does not fit in memory") from None
     except Exception as error:  # a hostile or broken folder can raise anything
         raise ModelError(checkpoint.path, f"cannot be loaded ({brief(error)})") from error
     _check_report(checkpoint, report)
     _check_finite(checkpoint, model, kind)
+    told = [int8_load.finish(model, checkpoint.path)] if coded else []
     model = model.to(device).eval().requires_grad_(False)
-    return model, _unused(report)
+    return model, [*told, *_unused(report)]
 
 
 def _check_report(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
