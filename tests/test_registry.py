@@ -8,6 +8,7 @@ import pytest
 
 from tokenscope.errors import UnknownName
 from tokenscope.registry import Registry
+from tokenscope.trace.drawn import PICTURES
 from tokenscope.trace.record import VIEWS
 
 
@@ -77,5 +78,10 @@ def test_a_promise_that_is_not_kept_is_not_called_an_unknown_name(module):
 
 
 def test_the_views_of_a_trace_are_all_promised():
-    assert {"structure", "regions", "rollup", "html"} <= set(VIEWS.names())
+    assert {"structure", "regions", "rollup", "pandas", "arrow"} <= set(VIEWS.names())
     assert len(list(VIEWS)) == len(VIEWS)
+
+
+def test_the_pictures_are_all_promised():
+    assert {"tokens", "attention", "tree", "why", "model"} <= set(PICTURES.names())
+    assert len(list(PICTURES)) == len(PICTURES)

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from tokenscope.registry import promise
 
 if TYPE_CHECKING:
+    from tokenscope import edits
     from tokenscope.errors import TokenScopeError
+    from tokenscope.runs.audit import audit
+    from tokenscope.runs.compare import compare
     from tokenscope.runs.explain_many import explain_many
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.model import Model, load
@@ -25,6 +28,9 @@ __all__ = [
     "TokenScopeError",
     "Trace",
     "Tree",
+    "audit",
+    "compare",
+    "edits",
     "explain_many",
     "load",
     "read",
@@ -32,6 +38,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "audit": "tokenscope.runs.audit",
+    "compare": "tokenscope.runs.compare",
     "explain_many": "tokenscope.runs.explain_many",
     "Model": "tokenscope.runs.model",
     "load": "tokenscope.runs.model",
@@ -47,10 +55,17 @@ _HOMES = {
 promise("view", "tokenscope.code.views", "structure", "regions", "rollup")
 promise("view", "tokenscope.trace.views", "pandas", "arrow", "polars", "json")
 promise("view", "tokenscope.trace.files", "bytes", "from_bytes", "save")
-promise("view", "tokenscope.runs.notebook", "html")
+promise("picture", "tokenscope.pictures.tokens", "tokens")
+promise("picture", "tokenscope.pictures.branches", "tree", "beside")
+promise("picture", "tokenscope.pictures.attention", "attention", "heads")
+promise("picture", "tokenscope.pictures.icicle", "icicle")
+promise("picture", "tokenscope.explain.drawing", "why")
+promise("picture", "tokenscope.runs.card", "model")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "edits":
+        return import_module("tokenscope.edits")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'tokenscope' has no attribute {name!r}")
@@ -58,4 +73,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "edits"])

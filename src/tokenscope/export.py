@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
@@ -14,10 +13,9 @@ import numpy as np
 from tokenscope import __version__
 from tokenscope.store import NodeRow, SessionRow
 from tokenscope.trace import Trace
+from tokenscope.trace.display import cell
 
 Format = Literal["json", "csv"]
-# what a spreadsheet takes for the start of a formula, full-width forms among them
-_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\u2212\ufe62\ufe63\ufe66\ufe6b")
 
 
 def session(row: SessionRow, branches: Iterable[tuple[NodeRow, Trace]], form: Format) -> str:
@@ -89,18 +87,6 @@ def trace_bytes(trace: Trace, form: str) -> bytes:
 
         feather.write_feather(trace.to_arrow(), out, compression="uncompressed")
     return out.getvalue()
-
-
-def cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: a quote goes before what looks like one.
-
-    Control, format (bidi, zero-width) and space characters in front are looked through, as a
-    spreadsheet may drop them; a cell that begins with a control or format character gets the
-    quote in any case (a tab or a line end splits cells when pasted).
-    """
-    first = next((c for c in text if unicodedata.category(c)[0] not in "CZ"), "")
-    hidden = unicodedata.category(text[0])[0] == "C" if text else False
-    return f"'{text}" if first in _FORMULA or hidden else text
 
 
 def number(value: float) -> float | str:

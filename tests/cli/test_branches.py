@@ -192,7 +192,22 @@ def test_a_token_and_the_files_of_other_programs(capsys: pytest.CaptureFixture[s
     assert third["id"] == int(held.alternatives.ids[6][2])
     assert json.loads(Path("a.json").read_text())["text"] == held.text
     assert not [t for t in pd.read_csv("a.csv")["text"] if str(t).startswith("=")]
-    for wrong in (["--out", "a.xls"], ["--out", "no/a.csv"], ["--at", "99"], ["-c", "none"]):
+    for more in (["show", "a.trace", "--html", "a.html", "--picture", "heads"],
+                 ["tree", "a.trace", "--html", "a.html"],
+                 ["explain", "a.trace", "--at", "6", "--html", "a.html",
+                  "--method", "attention_mean"]):  # fmt: skip
+        assert run(more) == 0
+        assert Path("a.html").read_text().startswith("<!doctype html>")
+        Path("a.html").unlink()
+    capsys.readouterr()
+    for wrong in (
+        ["--html", "no/a.html"],
+        ["--html", "a.html", "--picture", "x"],
+        ["--out", "a.xls"],
+        ["--out", "no/a.csv"],
+        ["--at", "99"],
+        ["-c", "none"],
+    ):
         made(capsys, "show", "a.trace", *wrong, code=2)
 
 

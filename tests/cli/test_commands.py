@@ -277,10 +277,11 @@ def test_every_command_that_opens_a_model_takes_the_same_options() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     opening = {
         "serve", "generate", "chat", "infill", "score", "fork", "explain", "patch", "ablate",
-        "lens", "heads", "structure", "explore", "replay", "bench",
+        "lens", "heads", "structure", "explore", "compare", "replay", "bench",
+        "audit",
     }  # fmt: skip
     assert set(commands) - opening == {
-        "tree", "show", "models", "doctor", "backup", "restore", "purge", "completion",
+        "tree", "show", "models", "rules", "doctor", "backup", "restore", "purge", "completion",
     }  # fmt: skip
     for name in opening:
         assert set(OPTIONS) <= {p.name for p in commands[name].params}, name

@@ -54,6 +54,21 @@ def mine(found: list[str]) -> list[str]:
     return [v for v in found if "label-content-name-mismatch" not in v]
 
 
+def test_an_explanation_that_runs_is_taken_up_after_a_reload(
+    page: Page, made: Callable[[str], dict]
+) -> None:
+    found = made("why")
+    panel = page.get_by_role("complementary", name="Why")
+    expect(panel.get_by_role("button", name="Stop")).to_be_visible(timeout=SLOW)
+    page.reload()
+    # shown to be running, and to its end, without having been asked again
+    expect(panel.locator(".sentence")).to_be_visible(timeout=SLOW)
+    expect(panel.get_by_role("button", name="Stop")).to_have_count(0, timeout=SLOW)
+    jobs = page.evaluate("fetch('api/runs').then((r) => r.json())")
+    mine = [j for j in jobs if j["kind"] == "explain" and j["node"] == found["node"]]
+    assert len(mine) == 1
+
+
 def test_why_this_rather_than_that(page: Page, made: Callable[[str], dict], axe: Callable) -> None:
     found = made("why")
     panel = page.get_by_role("complementary", name="Why")

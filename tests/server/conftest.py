@@ -109,13 +109,13 @@ class Servers:
     def start(
         self, script: Any = hashed, most_runs: int = 8, page: Path | None = None,
         unattended: float = 600.0, models: Models | None = None, data: Path | None = None,
-        **access: Any,
+        house: dict[str, Any] | None = None, **access: Any,
     ) -> Served:  # fmt: skip
         store = Store(data if data is not None else self.folder / f"data{len(self.stops)}")
         who = Access(TOKEN, **access)
         made = open_house(
             models or Model(ScriptedBackend(script, context=20_000)), store, who, most_runs,
-            page if page is not None else self.folder / "no-page", unattended,
+            page if page is not None else self.folder / "no-page", unattended, **(house or {}),
         )  # fmt: skip
         server = uvicorn.Server(
             uvicorn.Config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -143,6 +144,23 @@ def test_many_who_leave(serve: Callable[..., Served], slowly: Any) -> None:
     assert served.house.jobs.count == 1, "the run goes on"
     served.client.post(f"/api/runs/{job['run']}/cancel")
     assert served.idle(2.0)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_reader_who_leaves_just_when_an_event_comes_has_left(turns: int) -> None:
+    async def story() -> bool:
+        listener = feed.Listener(lambda run, session: True)
+        waiting = asyncio.ensure_future(listener.wait(30))
+        await asyncio.sleep(0)
+        listener.call()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not waiting.done():
+            waiting.cancel()
+        await asyncio.wait({waiting})
+        return waiting.cancelled() or turns > 1
+
+    assert asyncio.run(story())
 
 
 def test_what_left_the_log_is_made_again_for_one_reader_at_a_time(

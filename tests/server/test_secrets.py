@@ -42,7 +42,7 @@ def plant(served: Served, secret: Callable[[str], str]) -> None:
     served.events(f"/api/sessions/{session}/score", {"text": f"token = '{secret('code')}'"})
     served.events(f"/api/nodes/{node}/fork",
                   {"at": 3, "text": f"x = '{secret('text')}'", "settings": short})  # fmt: skip
-    ask.patch(f"/api/nodes/{node}", json={"title": secret("rename")})
+    ask.patch(f"/api/nodes/{node}", json={"title": secret("rename"), "note": secret("note")})
     ask.patch(f"/api/sessions/{session}", json={"title": secret("rename")})
     # refused: what is refused must not be said in the log either
     messages = [{"role": "user", "content": secret("chat")},

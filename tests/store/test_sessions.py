@@ -55,6 +55,8 @@ def test_a_tree_survives_a_restart(tmp_path: Path) -> None:
     root = grow(store, session, "abcdef")
     child = grow(store, session, "abcXY", root)
     store.rename_node(child.id, "mine")
+    store.annotate(child.id, note="look\nagain", starred=True)
+    store.annotate(child.id)  # nothing said, nothing changed
     store.close()
 
     store = Store(tmp_path)
@@ -70,6 +72,9 @@ def test_a_tree_survives_a_restart(tmp_path: Path) -> None:
     assert trace.alternatives.pieces[120] == b"x"
     row = store.node(child.id)
     assert (row.own_tokens, row.own_logprob, row.own_surprisal) == (2, -2.0, 1.0)
+    assert (row.turn_logprob, row.note, row.starred) == (-1.0, "look\nagain", True)
+    first = store.node(root.id)
+    assert (first.turn_logprob, first.note, first.starred) == (None, "", False)
     assert row.excerpt == "XY"
     assert store.sessions()[0].title == "abcdef"  # named after what stands in it
     assert (store.sessions()[0].branches, store.sessions()[0].tokens) == (2, 5)

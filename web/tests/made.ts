@@ -28,6 +28,9 @@ export function node(id: string, parent: string | null = null, at = 0, created =
     own_tokens: 0,
     own_logprob: null,
     own_surprisal: null,
+    turn_logprob: null,
+    note: '',
+    starred: false,
     model: 'made',
     model_digest: 'sha256:made',
   }

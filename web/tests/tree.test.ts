@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { branches, forks, neighbour, siblings, subtree } from '../src/core/tree'
+import { forks, neighbour, siblings, subtree } from '../src/core/tree'
 import { node } from './made'
 
 const nodes = [
@@ -12,20 +12,6 @@ const nodes = [
 ]
 
 describe('the tree of branches', () => {
-  it('is walked depth first, oldest first; orphans stand as roots', () => {
-    const b = branches([...nodes].reverse())
-    expect(b.map((x) => [x.node.id, x.depth, x.last])).toEqual([
-      ['a', 0, false],
-      ['b', 1, false],
-      ['d', 2, false],
-      ['e', 2, true],
-      ['c', 1, true],
-      ['f', 0, true],
-    ])
-    expect(b[2].rails).toEqual([true])
-    expect(b[1].children).toEqual(['d', 'e'])
-  })
-
   it('knows siblings and goes round them', () => {
     expect(siblings(nodes, 'c')).toEqual(['b', 'c'])
     expect([neighbour(nodes, 'c', 1), neighbour(nodes, 'b', -1)]).toEqual(['b', 'c'])

@@ -53,11 +53,14 @@ def purge(
     as_json: JsonOption = False,
 ) -> int:
     """Remove for good what was deleted that long ago, and say what it frees."""
+    from tokenscope.server.books import FOLDER, Books
     from tokenscope.store import Store, default_folder
 
     store = Store(data if data is not None else default_folder(), retention=None)
     try:
         gone = store.purge(timedelta(days=older_than), dry_run)
+        if not dry_run:
+            Books(store.path / FOLDER).settle(store)
     finally:
         store.close()
     if as_json:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tokenscope.cli.decoding import ColumnOption, Decoding, SaveOption, decodes_on
-from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
-from tokenscope.cli.output import document, fitted, result, visible
+from tokenscope.cli.options import HtmlOption, JsonOption, Wanted, opens_a_model
+from tokenscope.cli.output import document, fitted, result, visible, writable
 from tokenscope.cli.texts import refuse, saved, token_of
 from tokenscope.cli.watch import show
 from tokenscope.errors import InputError
@@ -76,13 +76,18 @@ def last(trace: Trace) -> Any:
 
 def tree(
     traces: Annotated[list[Path], typer.Argument(help="Saved traces.", metavar="TRACE...")],
+    html: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Show how saved traces branch off one another: where, with which token, how likely."""
     from tokenscope.trace import Tree
 
+    if html is not None:
+        writable(html, "--html")
     names = unique([path.stem for path in traces])
     made = Tree.of({n: saved(path) for n, path in zip(names, traces, strict=True)})
+    if html is not None:
+        made.save_html(html)
     if as_json:
         files = dict(zip(names, map(str, traces), strict=True))
         document({"branches": [{**row, "file": files[row["name"]]} for row in made.rows()]})

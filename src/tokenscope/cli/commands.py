@@ -10,10 +10,12 @@ import typer
 
 from tokenscope import __version__
 from tokenscope.cli import (
+    audit,
     backup,
     bench,
     branch,
     causes,
+    compare,
     completion,
     decode,
     doctor,
@@ -21,6 +23,7 @@ from tokenscope.cli import (
     explore,
     look,
     models,
+    records,
     replay,
     serve,
     structure,
@@ -36,8 +39,10 @@ app = typer.Typer(
 for command in (
     serve.serve, decode.generate, talk.chat, decode.infill, decode.score, branch.fork, branch.tree,
     look.show, models.models, explain.explain, causes.patch, causes.ablate, causes.lens,
-    causes.heads, structure.structure, explore.explore, replay.replay, bench.bench, doctor.doctor,
-    backup.backup, backup.restore, backup.purge, completion.completion,
+    causes.heads, structure.structure, explore.explore, compare.compare, replay.replay,
+    bench.bench, audit.audit, audit.rules,
+    doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,
+    records.records, records.verify, records.bom,
 ):  # fmt: skip
     app.command()(command)
 

@@ -46,12 +46,17 @@ class Decoding:
     alternatives: int | None = 10
     attention: str | None = "top"
     speculate: str | None = "auto"
+    edits: Path | None = None
 
     def settings(self, of: Segment | None = None) -> Settings:
         """As Settings; what was not given is as it was in ``of``. Raises InputError."""
         from tokenscope.runs.settings import Settings
 
         given = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.edits is not None:
+            from tokenscope.runs.edits import read_edits
+
+            given["edits"] = read_edits(self.edits)
         asked = {n: v for n, v in given.items() if v is not None}
         return Settings(**asked) if of is None else Settings.of(of, **asked)
 
@@ -69,6 +74,9 @@ OPTIONS: dict[str, Any] = {
     "attention": Annotated[str | None, typer.Option(help="What to record: none, top or full.")],
     "speculate": Annotated[
         str | None, typer.Option(help="auto: check what repeats in one pass (same tokens); none.")
+    ],
+    "edits": Annotated[
+        Path | None, typer.Option("--edits", help="A TOML file of edits: bans, grammars ...")
     ],
 }
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokenscope.cli.causes import read_text
-from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
-from tokenscope.cli.output import document, result, say, table
+from tokenscope.cli.options import HtmlOption, JsonOption, Wanted, opens_a_model
+from tokenscope.cli.output import document, result, say, table, writable
 from tokenscope.cli.pace import Pace
 from tokenscope.cli.texts import saved, token_of
 from tokenscope.errors import InputError
@@ -50,6 +50,7 @@ def explain(
             "faithfulness.",
         ),
     ] = None,
+    html: HtmlOption = None,
     *,
     wanted: Wanted,
     as_json: JsonOption = False,
@@ -58,11 +59,13 @@ def explain(
     from tokenscope.explain.methods import METHODS
     from tokenscope.explain.tables import TABLES
 
+    if html is not None:
+        writable(html, "--html")
     METHODS.get(method)
     for name in also or ():
         TABLES.get(name)
     if prompts is not None:
-        if path is not None or at is not None or also or contrast is not None:
+        if path is not None or at is not None or also or contrast is not None or html is not None:
             raise InputError("prompts", "stands alone: a prompt names its own at and contrast")
         return many(wanted, prompts, method, as_json)
     from tokenscope.runs.explain import Control
@@ -78,6 +81,8 @@ def explain(
         engine, trace, at, contrast=token_of(contrast), method=method, also=tuple(also or ()),
         control=Control(Pace().told),
     )  # fmt: skip
+    if html is not None:
+        made.save_html(html)
     if as_json:
         document(made.to_json())
     else:

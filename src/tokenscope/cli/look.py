@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tokenscope.cli.decoding import ColumnOption
-from tokenscope.cli.options import JsonOption
+from tokenscope.cli.options import HtmlOption, JsonOption
 from tokenscope.cli.output import document, result, say, table, writable
 from tokenscope.cli.texts import saved
 from tokenscope.cli.watch import summary
@@ -31,6 +31,10 @@ def show(
         Path | None,
         typer.Option("--out", "-o", help="Write it as .parquet, .arrow, .csv or .json."),
     ] = None,
+    html: HtmlOption = None,
+    picture: Annotated[
+        str, typer.Option(help="Of --html: tokens, attention, heads or icicle.")
+    ] = "tokens",
     column: ColumnOption = "surprisal",
     as_json: JsonOption = False,
 ) -> int:
@@ -39,10 +43,16 @@ def show(
         writable(out, "--out")
         if out.suffix not in FORMATS:
             raise InputError("--out", f"must end in {', '.join(FORMATS)}")
+    if html is not None:
+        writable(html, "--html")
     held = saved(trace)
     held.column_of(column)
     if at is not None and not 0 <= at < len(held):
         raise InputError("--at", f"must be a token index in 0..{len(held) - 1}")
+    if html is not None:
+        by = {"column": column} if picture in ("tokens", "icicle") else {}
+        say(f"{held.save_html(html, picture, **by)}: {picture}")
+        return 0
     if out is not None:
         from tokenscope.disk import write_whole
         from tokenscope.export import trace_bytes

@@ -47,6 +47,9 @@ ServersOption = Annotated[
     typer.Option("--allow-server", help="A model server elsewhere that prompts may go to."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Write the picture as one file for a browser.")
+]
 DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="Where sessions are kept. Default: your XDG data folder."),

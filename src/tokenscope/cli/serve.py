@@ -59,10 +59,19 @@ def serve(
     unattended: Annotated[
         float, typer.Option(min=0, help="Minutes that a run goes on when no page watches it.")
     ] = 10.0,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="The key that signs the records. Default: beside them.")
+    ] = None,
     new_token: Annotated[
         bool, typer.Option("--new-token", help="Make a new key: signs every browser out.")
     ] = False,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    recorder: Annotated[
+        bool, typer.Option("--recorder", help="Answer /v1 like OpenAI's API, and record it.")
+    ] = False,
+    recorder_rate: Annotated[
+        int, typer.Option(min=1, help="Requests a minute that the recorder takes.")
+    ] = 600,
     as_json: JsonOption = False,
 ) -> int:
     """Serve the page. Prints its address, which carries the key; Ctrl-C stops it."""
@@ -70,11 +79,13 @@ def serve(
     from tokenscope.server.app import open_house
     from tokenscope.server.heap import few_arenas
     from tokenscope.server.models import Models
+    from tokenscope.server.recorder.state import Recorder, RecorderLimits
     from tokenscope.store import Store, default_folder
 
     few_arenas()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if (tls_cert is None) != (tls_key is None):
         raise InputError("--tls-cert", "goes together with --tls-key")
     names = [n.lower() for n in allow_host or []]
@@ -83,7 +94,9 @@ def serve(
     store = Store(data if data is not None else default_folder())
     try:
         token = stored_token(store.path, new_token)
-        access = Access(token, frozenset(names), https=tls_cert is not None or behind_proxy)
+        own = stored_token(store.path, new_token, "recorder-key") if recorder else None
+        https = tls_cert is not None or behind_proxy
+        access = Access(token, frozenset(names), https, own)
         say("loading the model ...")
 
         def load(address: str | None) -> Model:
@@ -93,10 +106,15 @@ def serve(
         named = addresses(wanted.model, models, model_root)
         offered = Models(load, named, budget(model_budget), model_root)
         offered.load(offered.all()[0].id)
-        served = open_house(offered, store, access, most_runs, unattended=60 * unattended)
+        limits = RecorderLimits(rate=recorder_rate)
+        served = open_house(
+            offered, store, access, most_runs, unattended=60 * unattended,
+            recorder=Recorder(limits, max(1, most_runs - 2)) if recorder else None,
+            key=signing_key,
+        )  # fmt: skip
         url = address(host, listening.getsockname()[1], names, access.https, behind_proxy)
         key = f"{url}/?token={token}"
-        announce(served, key, url, listening.getsockname()[1], as_json)
+        announce(served, key, url, listening.getsockname()[1], as_json, own)
         if open_page:
             webbrowser.open(key)
         run(served, listening, tls_cert, tls_key)
@@ -145,11 +163,14 @@ def address(host: str, port: int, names: list[str], https: bool, behind_proxy: b
     return f"{'https' if https else 'http'}://{name}{end}"
 
 
-def announce(served: Served, key: str, url: str, port: int, as_json: bool) -> None:
-    """Say where the page is; the only time the key is printed."""
+def announce(
+    served: Served, key: str, url: str, port: int, as_json: bool, recorder: str | None = None
+) -> None:
+    """Say where the page is; the only time the keys are printed."""
     info = served.house.model.info
     if as_json:
-        document({"url": key, "address": url, "port": port, "pid": os.getpid(),
+        told = None if recorder is None else {"url": f"{url}/v1", "key": recorder}
+        document({"url": key, "address": url, "port": port, "pid": os.getpid(), "recorder": told,
                   "model": info.name, "data": str(served.house.store.path)})  # fmt: skip
         return
     size = f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else "size not told"
@@ -157,6 +178,8 @@ def announce(served: Served, key: str, url: str, port: int, as_json: bool) -> No
     say(f"sessions are kept in {served.house.store.path}")
     if served.house.store.kept:
         say(f"brought back {served.house.store.kept} interrupted branch(es)")
+    if recorder is not None:
+        say(f"recorder: {url}/v1 with the key {recorder}")
     print(key, flush=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from tokenscope.backends.protocol import (
@@ -18,6 +19,7 @@ from tokenscope.control import Control
 from tokenscope.decode.lookup import Cost
 from tokenscope.decode.machine import Machine
 from tokenscope.decode.pace import Pace
+from tokenscope.decode.pieces import Pieces
 from tokenscope.decode.plan import AttentionForm, Plan, Speculate
 from tokenscope.decode.prefixes import Prefixes
 from tokenscope.decode.scheduler import Scheduler, Task
@@ -60,6 +62,11 @@ class Engine:
     def stepper(self) -> Stepper:
         """What is fed. Raises AbilityError where the backend decodes by itself."""
         return stepper(self.backend)
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The bytes of the whole vocabulary. Raises AbilityError where they are not told."""
+        return Pieces(self.vocabulary, self.info)
 
     def decode(self, plan: Plan, control: Control) -> Decoding | Served:
         """Iterate the result for Steps. ``control`` ends it within one step.

@@ -38,8 +38,9 @@ from tokenscope.decode.lookup import Cost, Speculation
 from tokenscope.decode.observe import Observer
 from tokenscope.decode.pace import Pace
 from tokenscope.decode.plan import Plan
-from tokenscope.decode.sampling import pick
+from tokenscope.decode.sampling import after_edits, pick
 from tokenscope.decode.step import Step
+from tokenscope.errors import InputError
 from tokenscope.trace.record import Finish
 
 ROW_BYTES = 64 << 20  # attention rows of one chunk
@@ -196,12 +197,15 @@ class Machine:
             begin = time.perf_counter()
             fed = len(self.ids) + len(draft)
             start = len(self.ids)
-            ids, sampled, finish = self._draw(scores, draft)
+            ids, drawn, finish = self._draw(scores, draft)
+            if not ids:
+                yield "stuck"
+                return
             found = yield Weigh(scores.cut(0, len(ids)), ids, plan.alternatives)
             tokens = self.observer.tokens(ids)
             ms = (answer.ms + (time.perf_counter() - begin) * 1e3) / len(ids)
             step = self.observer.step(
-                start, tokens, found, ms=ms, rows=answer.out.attention, fed=fed, sampled=sampled,
+                start, tokens, found, ms=ms, rows=answer.out.attention, fed=fed, drawn=drawn,
             )  # fmt: skip
             if fed > start + len(ids) - 1:
                 yield Back(self.state, fed - (start + len(ids) - 1))
@@ -233,19 +237,30 @@ class Machine:
 
     def _draw(
         self, scores: Scores, draft: Sequence[int]
-    ) -> tuple[list[int], list[float], Finish | None]:
-        """Tokens from consecutive scores, as far as the draft agrees with what was drawn."""
-        plan = self.plan
+    ) -> tuple[list[int], dict[str, list[float]], Finish | None]:
+        """Tokens from consecutive scores, as far as the draft agrees with what was drawn.
+
+        Raises InputError when edits leave nothing to draw at the very first token; later on that
+        is how a run ends.
+        """
+        plan, processors = self.plan, self.plan.applied.processors
         ids: list[int] = []
-        sampled: list[float] = []
+        drawn: dict[str, list[float]] = {n: [] for n in plan.changed if n != "price"}
         finish: Finish | None = None
         for n in range(len(draft) + 1):
             position = len(self.ids)
-            token, logq = pick(
-                plan.sampler, logits_of(scores, n), self.ids, position, plan.applied.processors
-            )
+            z = after_edits(logits_of(scores, n), self.ids, processors)
+            if z is None:
+                if position == len(plan.given):
+                    raise InputError("edits", "leave no token that can be drawn")
+                finish = "stuck"
+                break
+            token, logq = pick(plan.sampler, z, self.ids, position, bool(processors))
+            masked = float(torch.log_softmax(z, dim=-1)[token]) if processors else math.nan
+            for name, value in (("logprob_sampled", logq), ("logprob_masked", masked)):
+                if name in drawn:
+                    drawn[name].append(value)
             ids.append(token)
-            sampled.append(logq)
             self.ids.append(token)
             if self.speculation is not None:
                 self.speculation.add(token)
@@ -253,8 +268,8 @@ class Machine:
             if finish is not None or n == len(draft) or token != draft[n]:
                 break
         if draft and self.speculation is not None:
-            self.speculation.saw(len(draft), len(ids) - 1)
-        return ids, sampled, finish
+            self.speculation.saw(len(draft), max(len(ids) - 1, 0))
+        return ids, drawn, finish
 
     def _stops(self, token: int) -> Finish | None:
         if token in self.plan.stop_ids:

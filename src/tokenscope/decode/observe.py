@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,8 +50,7 @@ class Observer:
         plan = self._plan
         nan = np.full(1, np.nan, dtype=np.float32)
         columns = dict.fromkeys([*metric_names(self._kind), "perplexity", "time_ms"], nan)
-        if plan.changes or plan.drawn is not None:
-            columns["logprob_sampled"] = nan
+        columns |= dict.fromkeys(plan.changed, nan)
         k = min(plan.alternatives, self._info.vocab or plan.alternatives)
         alternatives = None
         if k:
@@ -75,13 +74,13 @@ class Observer:
         ms: float,
         rows: Sequence[Any] = (),
         fed: int = 0,
-        sampled: Sequence[float] = (),
+        drawn: Mapping[str, Sequence[float]] = {},
         progress: tuple[int, int] | None = None,
     ) -> Step:
         """The tokens from ``start`` on. ``rows`` end at the query ``fed - 1``; ``ms``: of each.
 
-        ``sampled``: their ln q (NaN for given tokens). ``progress`` marks given tokens. Raises
-        ModelError where the scores are no numbers.
+        ``drawn``: the columns of what was changed, for tokens that were drawn. ``progress`` marks
+        given tokens. Raises ModelError where the scores are no numbers.
         """
         n = len(tokens)
         values: dict[str, F32] = dict(found.columns)
@@ -94,10 +93,11 @@ class Observer:
             )
         values["perplexity"] = self._running(start, values["surprisal"])
         values["time_ms"] = np.full(n, ms, dtype=np.float32)
-        if self._plan.changes or self._plan.drawn is not None:
-            values["logprob_sampled"] = (
-                np.asarray(sampled, dtype=np.float32) if len(sampled) else self._drawn(start, n)
-            )
+        for name in self._plan.changed:
+            values[name] = self._changed(name, start, n, drawn)
+        if drawn and "price" in self._plan.changed:
+            last = drawn.get("logprob_masked", drawn.get("logprob_inner", ()))
+            values["price"] = np.asarray(last, dtype=np.float32) - values["logprob"]
         quality = {name: q for name, q in found.quality.items() if q != "exact"}
         if "surprisal" in quality:
             quality["perplexity"] = quality["surprisal"]
@@ -106,10 +106,12 @@ class Observer:
             progress is not None, progress, quality,
         )  # fmt: skip
 
-    def _drawn(self, start: int, n: int) -> F32:
+    def _changed(self, name: str, start: int, n: int, drawn: Mapping[str, Sequence[float]]) -> F32:
+        if name in drawn:
+            return np.asarray(drawn[name], dtype=np.float32)
         out = np.full(n, np.nan, dtype=np.float32)
-        if self._plan.drawn is not None:
-            held = self._plan.drawn[start : start + n]
+        if name in self._plan.drawn:
+            held = self._plan.drawn[name][start : start + n]
             out[: len(held)] = held
         return out
 

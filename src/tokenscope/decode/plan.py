@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tokenscope.decode.appliers import NONE, Applied
 from tokenscope.decode.sampling import Sampler
 from tokenscope.decode.step import Step
+from tokenscope.metrics.series import CHANGED
 from tokenscope.trace.columns import F32
 from tokenscope.trace.record import Trace
 from tokenscope.trace.tokens import Tokens
@@ -26,8 +28,9 @@ class Plan:
     given tokens too (scoring). ``known``: the token right after ``shared``, measured already: a
     branch by an alternative needs no second look at the distribution that offered it.
     ``applied``: standing edits, made ready. ``speculate``: see ``decode.lookup``.
-    ``fresh``: begin with an empty memory, whatever is kept. ``drawn``: the ln q of the first tokens
-    where a parent drew them (NaN elsewhere): a branch keeps it, also where it measures again.
+    ``fresh``: begin with an empty memory, whatever is kept. ``drawn``: the columns of
+    ``metrics.series.CHANGED`` over the first tokens where a parent drew them (NaN elsewhere): a
+    branch keeps them, also where it measures again.
     """
 
     given: Tokens
@@ -44,12 +47,17 @@ class Plan:
     applied: Applied = NONE
     speculate: Speculate = "none"
     fresh: bool = False
-    drawn: F32 | None = None
+    drawn: Mapping[str, F32] = field(default_factory=dict)
 
     @property
-    def changes(self) -> bool:
-        """Whether tokens are drawn from another distribution than the model's own."""
-        return self.sampler.changes or bool(self.applied.processors)
+    def changed(self) -> tuple[str, ...]:
+        """The columns of what was changed between the model's own distribution and the draw."""
+        masked, inner = bool(self.applied.processors), bool(self.applied.inner)
+        made = {
+            "logprob_inner": inner, "logprob_masked": masked, "price": masked or inner,
+            "logprob_sampled": masked or self.sampler.changes,
+        }  # fmt: skip
+        return tuple(n for n in CHANGED if made[n] or n in self.drawn)
 
     @property
     def have(self) -> int:

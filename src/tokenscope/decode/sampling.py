@@ -71,33 +71,39 @@ def pick(
     logits: torch.Tensor,
     seen: Sequence[int],
     position: int,
-    processors: Sequence[Processor] = (),
+    edited: bool = False,
 ) -> tuple[int, float]:
     """(id, ln q(id)) of the token at ``position`` from float32 (V,) logits; ``seen``: all ids.
 
-    ``processors`` (edits) come first. ln q is that of the changed distribution; for plain greedy
-    it is NaN (nothing changed). Raises InputError when edits leave no token to draw. The
+    ``edited``: edits have changed the logits. ln q is that of the changed distribution; for plain
+    greedy it is NaN (nothing changed). The
     draw is the Gumbel-max trick (Gumbel 1954; Maddison 2014): the largest of ln q(v) + g_v, where
     the noise g depends on nothing but (seed, position, v). So a draw does not depend on what else
     runs, and two branches with the same seed share their luck: where their distributions agree
     they draw the same token (coupled counterfactuals; Oberst & Sontag 2019).
     """
     z = logits
-    for process in processors:
-        z = process(z, seen)
-    if processors and not bool((z > -torch.inf).any()):
-        raise InputError("edits", "leave no token that can be drawn")
     if sampler.repetition_penalty != 1.0 and len(seen):
         z = penalised(z, seen, sampler.repetition_penalty)
     if sampler.temperature == 0.0:
         best = int(z.argmax())
-        if not sampler.changes and not processors:
+        if not sampler.changes and not edited:
             return best, math.nan
         return best, float(torch.log_softmax(z, dim=-1)[best])
     ids, logq = truncated(sampler, z)
     noise = gumbel(sampler.seed, position, z.shape[0])
     at = int(np.argmax(logq + (noise if ids is None else noise[ids])))
     return int(at if ids is None else ids[at]), float(logq[at])
+
+
+def after_edits(
+    logits: torch.Tensor, seen: Sequence[int], processors: Sequence[Processor]
+) -> torch.Tensor | None:
+    """The logits as masks and biases leave them; None when they leave no token."""
+    z = logits
+    for process in processors:
+        z = process(z, seen)
+    return z if not processors or bool((z > -torch.inf).any()) else None
 
 
 def gumbel(seed: int, position: int, size: int) -> F64:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tokenscope.explain.gradients import F32
 from tokenscope.explain.places import byte_sums, line_at, line_starts
 from tokenscope.explain.sentence import Evidence, Reason, beside
 from tokenscope.explain.target import Target
+from tokenscope.trace.drawn import Drawn
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Drawn):
     """Why token ``target.at``: one attribution, a sentence, and what else was asked for.
 
     ``values`` float32 (at,) nats per token before it. ``value`` is f(x): ln p(A), or z_A - z_B.
@@ -66,6 +67,8 @@ class Explanation:
     logprob_b: float | None = None
     evidence: Evidence | None = None
     tables: Mapping[str, Table] = field(default_factory=dict)
+
+    pictures: ClassVar[tuple[str, ...]] = ("why",)
 
     @property
     def beside(self) -> str:

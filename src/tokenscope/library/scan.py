@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from tokenscope.errors import ModelError
 from tokenscope.library.entries import Entry, Kind, describe
 from tokenscope.library.fetched import GGUF
 from tokenscope.library.gettable import Gettable, table
@@ -21,6 +22,17 @@ def library(root: Path | None = None, cache: bool = True) -> list[Entry]:
     """All entries, the bundled model first, what cannot be loaded last."""
     found = [*_all(root, cache)]
     return sorted(found, key=lambda e: (e.reason is not None, e.kind == "to fetch"))
+
+
+def found(address: str) -> Entry:
+    """The entry of one address: ``bundled``, a fetched model, a folder or file, one of the hub's
+    cache. Raises ModelError where there is none."""
+    if (path := Path(address)).exists() and address != "bundled":
+        return describe(address, "folder", path)
+    held = next((e for e in library() if e.address == address), None)
+    if held is None:
+        raise ModelError(address, "is no model at hand; `tokenscope models` lists them")
+    return held
 
 
 def _all(root: Path | None, cache: bool) -> Iterator[Entry]:

@@ -17,6 +17,22 @@ COLUMNS.add("logprob_sampled", ColumnSpec(
     "ln q(x_t): after penalties, temperature and truncation", "definition",
     lo=-12.0, hi=0.0, better="high"))  # fmt: skip
 
+COLUMNS.add("logprob_masked", ColumnSpec(
+    "logprob_masked", "Log-probability, after masks and biases", "nats",
+    "ln p'(x_t): the model's scores (after edits inside) with masks and biases, renormalised",
+    "Park 2024, arXiv 2405.21047", lo=-12.0, hi=0.0, better="high"))  # fmt: skip
+COLUMNS.add("logprob_inner", ColumnSpec(
+    "logprob_inner", "Log-probability, after edits inside", "nats",
+    "ln p~(x_t): the model with its inside changed", "definition",
+    lo=-12.0, hi=0.0, better="high"))  # fmt: skip
+COLUMNS.add("price", ColumnSpec(
+    "price", "Price of the edits", "nats",
+    "ln p'(x_t) - ln p(x_t); of a mask alone -ln Z, Z the mass that it leaves",
+    "a sample of KL(edited || own)", lo=0.0, hi=6.0, better="low"))  # fmt: skip
+
+# what is known of a token beyond the model's own figures, where something was changed
+CHANGED = ("logprob_inner", "logprob_masked", "logprob_sampled", "price")
+
 
 class RunningPerplexity:
     """exp of the mean surprisal so far (Jelinek 1977); NaN until the first value."""

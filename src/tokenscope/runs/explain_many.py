@@ -16,9 +16,11 @@ from tokenscope.errors import InputError, TokenScopeError
 from tokenscope.explain.many import Figures, Mean, faithful, means, paired, parts, places
 from tokenscope.explain.methods import METHODS
 from tokenscope.explain.target import Asked, Target
+from tokenscope.pictures.paper import framed
 from tokenscope.runs.explain import internals_of
 from tokenscope.runs.prompts import asked_at, meanings, runner_up, shown, trace_of
 from tokenscope.trace.display import visible
+from tokenscope.trace.drawn import Shown
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ Given = str | Trace | Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Many:
+class Many(Shown):
     """Means over prompts. ``prompts``: one row each (A, B, f); ``failures``: which, and why.
 
     ``means``: every figure with its interval and its own n; a failed prompt counts nowhere.
@@ -89,7 +91,8 @@ class Many:
         failed = "".join(
             f"<li>{f['index']}: {html.escape(visible(f['reason']))}</li>" for f in self.failures
         )
-        return head + str(kept.to_html(index=False)) + (f"<ul>{failed}</ul>" if failed else "")
+        table = str(kept.map(_shown).to_html(index=False, border=0))
+        return framed(head + table + (f"<ul>{failed}</ul>" if failed else ""))
 
     def __repr__(self) -> str:
         return f"<Many: {self.n} prompts, {len(self.failures)} failures>"
@@ -212,3 +215,7 @@ def _plain(m: Mean) -> dict[str, Any]:
 
 def _number(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _shown(value: object) -> object:
+    return visible(value) if isinstance(value, str) else value

@@ -16,7 +16,8 @@ from tokenscope.decode.limits import room
 from tokenscope.decode.step import Step
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.metrics.measure import metric_names
-from tokenscope.metrics.series import RunningPerplexity
+from tokenscope.metrics.series import CHANGED, RunningPerplexity
+from tokenscope.runs.edits import going_on, scene_of
 from tokenscope.runs.run import Run
 from tokenscope.runs.settings import Settings
 from tokenscope.trace.columns import F32, Column
@@ -121,7 +122,7 @@ def begin(
     parent: Trace | None = None,
     known: Step | None = None,
     fresh: bool = False,
-    drawn: F32 | None = None,
+    drawn: Mapping[str, F32] = {},
 ) -> Run:
     """A run from tokens. ``history``: the origin of the part that came before (a branch's).
 
@@ -132,8 +133,13 @@ def begin(
     info = engine.info
     n_prompt = len(given) if n_prompt is None else n_prompt
     settings = _recordable(engine, settings)
-    applied = prepared(settings.edits, info)
     wanted = room(info, len(given), settings.max_new_tokens, settings.attention)
+    stops = frozenset() if form == "score" else engine.backend.stop_ids
+    if form == "infill":
+        stops = stops | infill(engine.backend).infill_stops()
+    settings = going_on(settings, history, len(given), wanted)
+    scene = scene_of(engine, given, wanted, stops, form, n_prompt, request, language, settings)
+    applied = prepared(settings.edits, scene)
     shared = parent
     if shared is None and not fresh:
         k = min(settings.alternatives, info.vocab or settings.alternatives)
@@ -141,9 +147,6 @@ def begin(
     if shared is not None:
         branch = settings.attention if parent is not None else "none"
         shared = _rebased(shared, n_prompt, form == "score", branch, drawn)
-    stops = frozenset() if form == "score" else engine.backend.stop_ids
-    if form == "infill":
-        stops = stops | infill(engine.backend).infill_stops()
     sampler = settings.sampler()
     plan = Plan(
         given, n_prompt, wanted, sampler, stops, tuple(s.encode() for s in settings.stop),
@@ -218,10 +221,10 @@ def _offered(
     return Step(at, forced, columns, held.slice(at, at + 1), attention, inside)
 
 
-def _drawn(start: Trace) -> F32 | None:
-    """What a trace knows of the distributions that its tokens were drawn from; None: nothing."""
-    held = start.columns.get("logprob_sampled")
-    return held.values if held is not None and np.isfinite(held.values).any() else None
+def _drawn(start: Trace) -> dict[str, F32]:
+    """What a trace knows of the distributions that its tokens were drawn from."""
+    held = {n: start.columns[n].values for n in CHANGED if n in start.columns}
+    return {n: v for n, v in held.items() if np.isfinite(v).any()}
 
 
 def same_numbers(engine: Engine, trace: Trace, settings: Settings) -> bool:
@@ -235,7 +238,7 @@ def same_numbers(engine: Engine, trace: Trace, settings: Settings) -> bool:
 
 
 def _rebased(
-    shared: Trace, n_prompt: int, running: bool, attention: str, drawn: F32 | None
+    shared: Trace, n_prompt: int, running: bool, attention: str, drawn: Mapping[str, F32]
 ) -> Trace:
     """A measured start with what depends on the run that it came from redone or left out.
 
@@ -245,11 +248,11 @@ def _rebased(
     begin = 0 if running else min(n_prompt, len(shared))
     values = np.full(len(shared), np.nan, dtype=np.float32)
     values[begin:] = RunningPerplexity().add(shared.column("surprisal")[begin:])
-    columns = {n: c for n, c in shared.columns.items() if n != "logprob_sampled"}
-    if drawn is not None:
+    columns = {n: c for n, c in shared.columns.items() if n not in CHANGED}
+    for name, known in drawn.items():
         kept = np.full(len(shared), np.nan, dtype=np.float32)
-        kept[: len(drawn)] = drawn[: len(shared)]
-        columns["logprob_sampled"] = Column("logprob_sampled", kept)
+        kept[: len(known)] = known[: len(shared)]
+        columns[name] = Column(name, kept)
     columns["perplexity"] = Column("perplexity", values)
     held = shared.attention
     if held is not None and held.form != attention:

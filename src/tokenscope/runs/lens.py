@@ -19,6 +19,7 @@ from tokenscope.runs.explain import internals_of
 from tokenscope.runs.kept_lens import kept_lens, lens_path
 from tokenscope.runs.patch import plain
 from tokenscope.runs.prompts import ids_of, meanings, shown, start_ids, trace_of
+from tokenscope.trace.drawn import Shown
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ MOST_TOKENS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class Lenses:
+class Lenses(Shown):
     """The logit lens over a text, and the tuned lens where one is kept for the model.
 
     Rows of a grid are the streams before each layer and the model's own output; column t is

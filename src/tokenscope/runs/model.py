@@ -13,12 +13,14 @@ from tokenscope.decode.rounding import column_errors, error_note
 from tokenscope.runs import generate as runs
 from tokenscope.runs.generate import Settings
 from tokenscope.runs.windows import score
+from tokenscope.trace.drawn import Drawn
 from tokenscope.trace.edits import Edit
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
+    from tokenscope.runs.compare import Compared
     from tokenscope.runs.explain import Explanation
     from tokenscope.runs.explored import Explored
     from tokenscope.runs.lens import Lenses
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
     from tokenscope.runs.replay import Replay
 
 
-class Model(Engine):
+class Model(Engine, Drawn):
     """A loaded model. ``ts.load()`` makes one; ``info`` and ``abilities`` tell what it is."""
+
+    pictures = ("model",)
 
     @property
     def path(self) -> str:
@@ -125,6 +129,13 @@ class Model(Engine):
         from tokenscope.runs.explore import explore
 
         return explore(self, given, at, **options)
+
+    def compare(self, a: Trace, b: Trace, other: Engine | None = None) -> Compared:
+        """Two traces side by side, with exact distances between their distributions; ``other``:
+        the model that made ``b``, where it is another; see ``tokenscope.runs.compare``."""
+        from tokenscope.runs.compare import compare
+
+        return compare(a, b, (self, other if other is not None else self))
 
     def patch_map(self, clean: str | Trace, corrupt: str | Trace, **options: Any) -> Patched:
         """Where the difference of two prompts is carried; see ``tokenscope.runs.patch``."""

@@ -19,6 +19,7 @@ from tokenscope.explain.places import tokens_in
 from tokenscope.explain.target import Target
 from tokenscope.explain.tracing import DRAWS, NOISE, CausalTrace, Tracing
 from tokenscope.runs.prompts import asked_at, favourite, meanings, shown, trace_of
+from tokenscope.trace.drawn import Shown
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Grid = np.ndarray[tuple[int, int], np.dtype[np.floating[Any]]]
 
 
 @dataclass(frozen=True, eq=False)
-class Patched:
+class Patched(Shown):
     """A patch map with its words. ``effect(part)``: (layers, base tokens), heads (layers, heads).
 
     ``columns``: the base's tokens; ``token`` and ``contrast``: A and B.
@@ -84,7 +85,7 @@ class Patched:
 
 
 @dataclass(frozen=True, eq=False)
-class Traced:
+class Traced(Shown):
     """A causal trace with its words; as :class:`Patched`, with intervals over the draws."""
 
     map: CausalTrace

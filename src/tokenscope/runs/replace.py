@@ -16,7 +16,9 @@ from tokenscope.explain.heat import heat
 from tokenscope.explain.paths import Paths
 from tokenscope.explain.references import Effect, How, Per, Reference, Replacing, gather
 from tokenscope.explain.target import Asked
+from tokenscope.pictures.paper import framed
 from tokenscope.runs.prompts import asked_at, meanings, shown, texts_of, trace_of
+from tokenscope.trace.drawn import Shown
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ Kind = Literal["ablation", "paths"]
 
 
 @dataclass(frozen=True, eq=False)
-class Replaced:
+class Replaced(Shown):
     """Rows of effects in nats, largest first; ``value`` is f(x); ``how`` says what stood in."""
 
     kind: Kind
@@ -58,7 +60,7 @@ class Replaced:
 
     def _repr_html_(self) -> str:
         if self.kind == "paths":
-            return str(self.to_pandas().to_html(index=False))
+            return framed(str(self.to_pandas().to_html(index=False, border=0)))
         grid = np.full(self.shape, np.nan)
         for row in self.rows:
             grid[row["layer"], row["head"] if row["part"] == "heads" else -1] = row["effect"]

@@ -21,12 +21,14 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 class Access:
     """Who may talk to the server. ``hosts``: names besides the loopback ones; ``token``: the key.
 
-    ``https``: the browser speaks TLS with us or with the proxy before us.
+    ``https``: the browser speaks TLS with us or with the proxy before us. ``recorder``: the key of
+    ``/v1``, None where that is off.
     """
 
     token: str = field(repr=False)
     hosts: frozenset[str] = frozenset()
     https: bool = False
+    recorder: str | None = field(default=None, repr=False)
 
     @property
     def cookie(self) -> str:
@@ -44,9 +46,9 @@ class Access:
         return name in LOOPBACK or name in self.hosts
 
 
-def stored_token(folder: Path, renew: bool = False) -> str:
-    """The key of a data folder: 256 random bits, mode 0600, made at the first start."""
-    path = folder / "token"
+def stored_token(folder: Path, renew: bool = False, name: str = "token") -> str:
+    """A key of a data folder: 256 random bits, mode 0600, made at the first start."""
+    path = folder / name
     try:
         if not renew and path.exists():
             path.chmod(0o600)

@@ -15,10 +15,14 @@ from fastapi import FastAPI
 from tokenscope.server import faults, gallery, page
 from tokenscope.server.access import Access
 from tokenscope.server.bodies import Bodies
+from tokenscope.server.books import FOLDER, Books
 from tokenscope.server.house import House
 from tokenscope.server.jobs import MOST_RUNS, UNATTENDED, Jobs
 from tokenscope.server.leaving import Left, left
 from tokenscope.server.models import Models
+from tokenscope.server.recorder import routes as recorder_routes
+from tokenscope.server.recorder.errors import OpenAIErrors
+from tokenscope.server.recorder.state import Recorder
 from tokenscope.server.schema import add_routes
 from tokenscope.server.security import Guard
 from tokenscope.store import Store
@@ -45,13 +49,15 @@ def routes_of(house: House, folder: Path = page.FOLDER) -> FastAPI:
     faults.install(app)
     app.add_exception_handler(Left, left)
     add_routes(app)
+    if house.recorder is not None:
+        app.include_router(recorder_routes.router)
     app.include_router(page.router(folder))
     return app
 
 
 def guarded(app: FastAPI, access: Access) -> ASGIApp:
     """The application as it is served."""
-    return Guard(Bodies(app), access)
+    return Guard(OpenAIErrors(Bodies(app)), access)
 
 
 @dataclass(frozen=True)
@@ -64,10 +70,15 @@ class Served:
 
 def open_house(
     model: Model | Models, store: Store, access: Access, most_runs: int = MOST_RUNS,
-    folder: Path = page.FOLDER, unattended: float = UNATTENDED,
+    folder: Path = page.FOLDER, unattended: float = UNATTENDED, recorder: Recorder | None = None,
+    key: Path | None = None,
 ) -> Served:  # fmt: skip
-    """Put model, store and page together, behind the guard."""
+    """Put model, store and page together, behind the guard. ``key``: the file that signs the
+    records, where it does not lie beside them."""
     logging.getLogger("uvicorn.access").disabled = True  # a request line may hold the key
     models = model if isinstance(model, Models) else Models.of_one(model)
-    house = House(models, store, Jobs(most_runs, unattended), gallery.read())
+    books = Books(store.path / FOLDER, key)
+    books.settle(store)
+    jobs = Jobs(most_runs, unattended, books.keep)
+    house = House(models, store, books, jobs, gallery.read(), recorder=recorder)
     return Served(guarded(routes_of(house, folder), access), house)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
+from tokenscope.records import traced
 from tokenscope.server import present, wire
 from tokenscope.server.feed import Gap
 from tokenscope.server.jobs import Job
@@ -61,6 +62,7 @@ class Decode:
                 self._decode(run, job)
             trace = run.trace
             row = self._recording.finish(trace, trace.finish)
+        job.record(traced(trace))
         self._run = None
         job.say(wire.EndEvent(type="end", finish=trace.finish, node=present.node(row)))
 
@@ -97,8 +99,11 @@ class Decode:
 
     def fail(self, job: Job) -> None:
         """What the journal holds becomes the branch."""
-        self._recording.finish(None, "error")
-        self._run = None
+        try:
+            self._recording.finish(None, "error")
+        finally:
+            job.record({**traced(self._recording.trace()), "finish": "error"})
+            self._run = None
 
     def again(self, gap: Gap) -> list[BaseModel]:
         """The steps of a gap as one, with the bytes of all ids in it."""

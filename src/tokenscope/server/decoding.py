@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ from tokenscope.server.decode_job import Decode
 from tokenscope.server.house import House, TheHouse
 from tokenscope.server.jobs import Kind, Place
 from tokenscope.server.stream import EventView
+from tokenscope.trace.edits import read
 
 if TYPE_CHECKING:
     from tokenscope.runs.model import Model
@@ -143,7 +144,10 @@ class Beginning:
     kind: Kind
     asked: dict[str, Any]
 
-    def go(self, run: Run, session: str, parent: str | None = None, at: int = 0) -> wire.JobInfo:
+    def go(
+        self, run: Run, session: str, parent: str | None = None, at: int = 0,
+        work: Callable[..., Decode] = Decode,
+    ) -> wire.JobInfo:  # fmt: skip
         """Open the branch that the run will write, and begin."""
         shared = run.shared
         # a run may also share what another branch measured; the page has only the parent's numbers
@@ -154,8 +158,8 @@ class Beginning:
             at=at, shared=shared if from_parent else None, request=self.asked,
         )  # fmt: skip
         made = recording.node.id
-        work = Decode(run, recording, from_parent, lambda: store.trace(made), self.held.pop_all())
-        return self.place.start(self.kind, session, made, work).info()
+        job = work(run, recording, from_parent, lambda: store.trace(made), self.held.pop_all())
+        return self.place.start(self.kind, session, made, job).info()
 
 
 @contextmanager
@@ -163,9 +167,10 @@ def begun(house: House, model: Model, kind: Kind, body: BaseModel) -> Iterator[B
     """Both are given back at the end of the block, or at the end of the run that began in it."""
     with house.jobs.place() as place, ExitStack() as held:
         held.enter_context(house.models.lease(model))
-        yield Beginning(house, place, held, model, kind, body.model_dump())
+        yield Beginning(house, place, held, model, kind, body.model_dump(by_alias=True))
 
 
 def settings(body: wire.Settings) -> Settings:
     """The wire's settings as those of the engine."""
-    return Settings(**{**body.model_dump(), "stop": tuple(body.stop)})
+    edits = tuple(read(e.model_dump(by_alias=True)) for e in body.edits)
+    return Settings(**{**body.model_dump(), "stop": tuple(body.stop), "edits": edits})

@@ -36,6 +36,7 @@ class Asking(Generic[T]):
         self._job = job
         with self._held:
             self.work(job)
+            job.record({"finish": "done"})
             job.say(DoneEvent(type="done", finish="done"))
 
     def work(self, job: Job) -> None:

@@ -121,7 +121,10 @@ class Listener:
     async def wait(self, seconds: float) -> bool:
         """Wait for a call. False when none came in time."""
         try:
-            await asyncio.wait_for(self._arrived.wait(), seconds)
+            # not wait_for: up to Python 3.11 it swallows a cancel that comes with the call, and a
+            # reader who has left would be listened for without end
+            async with asyncio.timeout(seconds):
+                await self._arrived.wait()
         except TimeoutError:
             return False
         self._arrived.clear()

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from tokenscope.runs.structure import Followers
+from tokenscope.server.books import Books
 from tokenscope.server.jobs import Jobs
 from tokenscope.server.models import Models
+from tokenscope.server.recorder.state import Recorder
 from tokenscope.server.wire import GalleryItem
 from tokenscope.store import Store
 
@@ -23,9 +25,11 @@ class House:
 
     models: Models
     store: Store
+    books: Books
     jobs: Jobs = field(default_factory=Jobs)
     gallery: list[GalleryItem] = field(default_factory=list)
     followers: Followers = field(default_factory=Followers)
+    recorder: Recorder | None = None
 
     @property
     def model(self) -> Model:

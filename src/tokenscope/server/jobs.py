@@ -12,9 +12,9 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -64,6 +64,7 @@ class Job:
         self.log = Log()
         self.split = 0
         self.ended = False
+        self.attended = False  # a client waits for it, so no page has to watch
         self.progress: tuple[int, int, str] | None = None
         self._jobs = jobs
         self._tokens = 0
@@ -101,10 +102,15 @@ class Job:
         self.ended = True
 
     # --- asked by the work --------------------------------------------------------------------
+    def record(self, payload: Mapping[str, Any]) -> None:
+        """Put what was done into the records of the server."""
+        told = {"job": self.kind, "run": self.id, "node": self.node, "session": self.session}
+        self._jobs.recorded("run", {**told, **payload})
+
     def cancelled(self) -> bool:
         """Whether to stop: because somebody said so, or nobody has watched for too long."""
         now = time.monotonic()
-        if not self._stop.is_set() and now - self._asked > 1.0:
+        if not self.attended and not self._stop.is_set() and now - self._asked > 1.0:
             self._asked = now
             if self._jobs.feed.watched(self.id, self.session):
                 self._alone = None
@@ -162,10 +168,17 @@ class Job:
 
 
 class Jobs:
-    """At most ``most`` at once, taking turns at the model; one more is refused (503)."""
+    """At most ``most`` at once, taking turns at the model; one more is refused (503).
 
-    def __init__(self, most: int = MOST_RUNS, unattended: float = UNATTENDED) -> None:
+    ``recorded(kind, payload)``: where what jobs did is recorded.
+    """
+
+    def __init__(
+        self, most: int = MOST_RUNS, unattended: float = UNATTENDED,
+        recorded: Callable[[str, Mapping[str, Any]], None] = lambda kind, payload: None,
+    ) -> None:  # fmt: skip
         self.most = most
+        self.recorded = recorded
         self.unattended = unattended
         self.feed = Feed()
         self.again = asyncio.Lock()

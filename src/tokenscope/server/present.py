@@ -67,6 +67,7 @@ def node(row: NodeRow) -> wire.NodeInfo:
         excerpt=row.excerpt, status=row.status, finish=row.finish, form=row.form,
         created=row.created, summary=wire.Summary.model_validate(row.summary),
         own_tokens=row.own_tokens, own_logprob=row.own_logprob, own_surprisal=row.own_surprisal,
+        turn_logprob=row.turn_logprob, note=row.note, starred=row.starred,
         model=row.model, model_digest=row.model_digest,
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from tokenscope.server.wire import (
     GalleryItem,
     NewSessionRequest,
     NodeInfo,
+    NodeRequest,
     SessionInfo,
     SessionResponse,
     TitleRequest,
@@ -89,9 +90,9 @@ def node(node: str, house: TheHouse) -> TraceResponse:
 
 
 @router.patch("/nodes/{node}")
-def rename_node(node: str, body: TitleRequest, house: TheHouse) -> NodeInfo:
-    """Give a branch a title."""
-    return present.node(house.store.rename_node(node, body.title))
+def annotate_node(node: str, body: NodeRequest, house: TheHouse) -> NodeInfo:
+    """Give a branch a title, a note, a bookmark."""
+    return present.node(house.store.annotate(node, body.title, body.note, body.starred))
 
 
 @router.delete("/nodes/{node}", status_code=204)

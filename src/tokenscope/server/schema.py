@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from tokenscope.server import (
     decoding,
+    edit_routes,
     explain_routes,
     library_routes,
     model_routes,
@@ -28,8 +29,8 @@ from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
-        routes, model_routes, library_routes, decoding, numbers, explain_routes,
-        structure_routes, storage_routes,
+        routes, model_routes, library_routes, decoding, edit_routes, numbers,
+        explain_routes, structure_routes, storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
 

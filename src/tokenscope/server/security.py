@@ -1,7 +1,8 @@
 """The outermost guard: nothing gets past it but what comes from this user's own page.
 
 In order: Host allowlist (DNS rebinding), Origin and Sec-Fetch-Site (cross-site requests), then the
-session cookie or a bearer token. HTTP and WebSocket scopes alike; no route can opt out.
+session cookie or a bearer token. HTTP and WebSocket scopes alike; no route can opt out. Under
+``/v1``, where the recorder is on: its own key, and nothing that a browser sends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from tokenscope.server.access import Access
 from tokenscope.server.faults import refusal
+from tokenscope.server.recorder import shapes
+from tokenscope.server.recorder.errors import concerns
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,6 +54,8 @@ class Guard:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self.access.knows_host(hosts[0]):
             return refusal(421, "bad_host", "this server does not go by that name")
+        if self.access.recorder is not None and concerns(scope["path"]):
+            return self._program(headers, self.access.recorder)
         method = scope.get("method", "GET")
         opening = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
         if not self._same_site(headers, hosts[0], opening):
@@ -70,6 +75,15 @@ class Guard:
             return refusal(403, "cross_site", "a browser names where a request comes from")
         if scope["type"] == "websocket" and "origin" not in headers:
             return refusal(403, "cross_site", "a browser names where a request comes from")
+        return None
+
+    def _program(self, headers: Headers, key: str) -> Response | None:
+        """Under ``/v1``: programs with the recorder's own key; no browsers, no cookies."""
+        if "origin" in headers or "sec-fetch-site" in headers:
+            return shapes.error(403, "no_browser", "pages of a browser may not ask here")
+        kind, _, value = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not _equal(value.strip(), key):
+            return shapes.error(401, "invalid_api_key", "this is not the recorder's key")
         return None
 
     def _same_site(self, headers: Headers, host: str, opening: bool) -> bool:

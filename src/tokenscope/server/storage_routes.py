@@ -42,4 +42,5 @@ def storage(house: TheHouse) -> StorageInfo:
 def purge(house: TheHouse) -> StorageInfo:
     """Remove for good everything that is deleted; answers with what is left."""
     house.store.purge(timedelta(0))
+    house.books.settle(house.store)
     return storage(house)

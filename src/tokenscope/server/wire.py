@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tokenscope.server.edit_wire import AnyEdit
+
 MAX_TEXT = 1_000_000
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -114,7 +116,10 @@ class GalleryItem(Response):
 
 # --- requests ---------------------------------------------------------------------------------
 class Settings(Request):
-    """How to decode. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off."""
+    """How to decode. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off.
+
+    ``edits``: standing edits; the ``edits`` route tells the kinds.
+    """
 
     max_new_tokens: Annotated[int, Field(ge=0, le=100_000)] = 128
     temperature: Annotated[Finite, Field(ge=0, le=10)] = 0.0
@@ -126,6 +131,7 @@ class Settings(Request):
     stop: Annotated[list[StopString], Field(max_length=16)] = []
     alternatives: Annotated[int, Field(ge=0, le=100)] = 10
     attention: Literal["none", "top", "full"] = "top"
+    edits: Annotated[list[AnyEdit], Field(max_length=32)] = []
 
 
 class Message(Request):
@@ -178,6 +184,14 @@ class TitleRequest(Request):
     title: Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class NodeRequest(Request):
+    """What the reader says of a branch: a title, a note, a bookmark. null leaves it as it is."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    note: Annotated[str, Field(max_length=10_000)] | None = None
+    starred: bool | None = None
+
+
 class NewSessionRequest(Request):
     """A new session; without a title it is named after its first prompt."""
 
@@ -203,8 +217,10 @@ class NodeInfo(Response):
     """One branch in the tree. ``at``: the first token that differs from the parent's.
 
     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
-    mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
-    a crash or the disk ended it; the acknowledged part is kept. ``model``: the one that made it.
+    mean surprisal of what differs; ``turn_logprob``: of the first token that differs (null for a
+    root, and where it is not known); ``note``, ``starred``: the reader's own; ``status``:
+    ``running`` while it decodes, ``interrupted`` when a crash or the disk ended it; the
+    acknowledged part is kept. ``model``: the one that made it.
     """
 
     id: str
@@ -221,6 +237,9 @@ class NodeInfo(Response):
     own_tokens: int
     own_logprob: float | None
     own_surprisal: float | None
+    turn_logprob: float | None
+    note: str
+    starred: bool
     model: str
     model_digest: str
 

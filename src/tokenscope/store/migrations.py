@@ -129,7 +129,20 @@ def same(a: Trace, b: Trace) -> bool:
     )
 
 
-STEPS: tuple[Step, ...] = (m001_initial, m002_models_and_requests, m003_own_rows)
+def m004_notes(connection: sqlite3.Connection, _: Path) -> None:
+    """A branch can be marked and wears a note; its first own token's logprob stands in its row.
+
+    Of branches made before, that logprob is not known here: it stays null.
+    """
+    for statement in (
+        "ALTER TABLE nodes ADD COLUMN note TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE nodes ADD COLUMN starred INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE nodes ADD COLUMN turn_logprob REAL",
+    ):
+        connection.execute(statement)
+
+
+STEPS: tuple[Step, ...] = (m001_initial, m002_models_and_requests, m003_own_rows, m004_notes)
 
 
 def migrate(file: Path, traces: Path, steps: Sequence[Step] = STEPS) -> int:

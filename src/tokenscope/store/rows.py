@@ -38,7 +38,9 @@ class NodeRow:
     """One branch. ``at``: its first token that is not its parent's (0: a root).
 
     ``own_tokens``, ``own_logprob`` (nats, joint) and ``own_surprisal`` (nats, mean) describe what
-    differs from the parent; of a root, what was generated. ``status``: ``interrupted`` when the
+    differs from the parent; of a root, what was generated. ``turn_logprob``: of the first token
+    that differs, so how much of its parent's mass turned here; None for a root and for branches
+    of older stores. ``note`` and ``starred`` are the reader's. ``status``: ``interrupted`` when the
     process or the disk ended the run. ``request``: what was asked for, where the caller said it.
     """
 
@@ -59,6 +61,9 @@ class NodeRow:
     model: str = ""
     model_digest: str = ""
     request: Mapping[str, Any] | None = None
+    turn_logprob: float | None = None
+    note: str = ""
+    starred: bool = False
 
 
 def node_row(found: sqlite3.Row, running: Container[str] = ()) -> NodeRow:
@@ -66,6 +71,7 @@ def node_row(found: sqlite3.Row, running: Container[str] = ()) -> NodeRow:
     other one can be running, whatever its row still says."""
     known = {name: found[name] for name in NodeRow.__dataclass_fields__}
     known["summary"] = json.loads(found["summary"])
+    known["starred"] = bool(found["starred"])
     known["request"] = json.loads(found["request"]) if found["request"] else None
     if known["status"] == "running" and known["id"] not in running:
         known["status"] = "interrupted"
@@ -82,6 +88,9 @@ def measured(trace: Trace, parent: str | None, at: int) -> dict[str, Any]:
     if "logprob" in trace.columns:
         logprobs = trace.column("logprob")[start:].astype(np.float64)
         logprobs = logprobs[np.isfinite(logprobs)]
+    turn = math.nan
+    if parent is not None and start < len(trace) and "logprob" in trace.columns:
+        turn = float(trace.column("logprob")[start])
     joint = float(logprobs.sum()) if logprobs.size else math.nan
     return {
         "excerpt": excerpt(trace, at if parent is not None else 0),
@@ -90,6 +99,7 @@ def measured(trace: Trace, parent: str | None, at: int) -> dict[str, Any]:
         "own_tokens": len(trace) - start,
         "own_logprob": plain(joint),
         "own_surprisal": plain(-joint / logprobs.size) if logprobs.size else None,
+        "turn_logprob": plain(turn),
     }
 
 

@@ -148,9 +148,22 @@ class Store:
 
     def rename_node(self, node: str, title: str) -> NodeRow:
         """A title of its own. Raises NotFound."""
+        return self.annotate(node, title=title)
+
+    def annotate(
+        self,
+        node: str,
+        title: str | None = None,
+        note: str | None = None,
+        starred: bool | None = None,
+    ) -> NodeRow:
+        """Change what the reader says of a branch; None leaves it as it is. Raises NotFound."""
+        said = {"title": title, "note": note, "starred": None if starred is None else int(starred)}
+        given = {name: value for name, value in said.items() if value is not None}
         with self._write() as c:
             found = live_node(c, node)
-            catalogue.change(c, "nodes", node, title=title)
+            if given:
+                catalogue.change(c, "nodes", node, **given)
             touch(c, found["session"])
             return node_row(live_node(c, node), self._running)
 
@@ -230,6 +243,13 @@ class Store:
         with self._read() as c:
             live_node(c, node)
             return self._trace(c, node)
+
+    def known(self) -> dict[str, str]:
+        """Status of every branch that was not purged, deleted ones too, oldest first."""
+        with self._read() as c:
+            found = c.execute("SELECT id, status FROM nodes ORDER BY created")
+            status = {r["id"]: r["status"] for r in found}
+        return status | dict.fromkeys(self._running, "running")
 
     # --- what was deleted -----------------------------------------------------------------------
     def purge(self, older_than: timedelta = RETENTION, dry_run: bool = False) -> Purged:

@@ -6,6 +6,8 @@ import unicodedata
 
 # the two control characters that code is made of; every other one is made visible
 _PLAIN = {"\n", "\t"}
+# what a spreadsheet takes for the start of a formula, full-width forms among them
+_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\u2212\ufe62\ufe63\ufe66\ufe6b")
 
 
 def visible(text: str) -> str:
@@ -26,3 +28,15 @@ def picture(character: str) -> str:
     if unicodedata.category(character) == "Zs":
         return " "
     return f"<U+{number:04X}>"
+
+
+def cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: a quote goes before what looks like one.
+
+    Control, format (bidi, zero-width) and space characters in front are looked through, as a
+    spreadsheet may drop them; a cell that begins with a control or format character gets the
+    quote in any case (a tab or a line end splits cells when pasted).
+    """
+    first = next((c for c in text if unicodedata.category(c)[0] not in "CZ"), "")
+    hidden = unicodedata.category(text[0])[0] == "C" if text else False
+    return f"'{text}" if first in _FORMULA or hidden else text

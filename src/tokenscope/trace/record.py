@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from tokenscope.registry import Registry
 from tokenscope.trace.alternatives import Alternatives
 from tokenscope.trace.attention import Attention
 from tokenscope.trace.columns import F32, Column, Quality
+from tokenscope.trace.drawn import Drawn
 from tokenscope.trace.origin import Origin
 from tokenscope.trace.tokens import Tokens
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from tokenscope.trace.regions import Regions
 
-Finish = Literal["", "length", "eos", "stop", "cancelled", "scored", "error"]
+Finish = Literal["", "length", "eos", "stop", "cancelled", "scored", "stuck", "error"]
 
 # What upper floors can do with a trace (parse it, roll it up, draw it) registers here by name,
 # so that `trace.regions` works while this file imports nothing from above.
@@ -33,7 +34,7 @@ VIEWS: Registry[Callable[..., Any]] = Registry("view")
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class Trace(Drawn):
     """One sequence of T tokens.
 
     Index rule: ``column(name)[t]`` describes token ``t`` given the tokens before it; token 0 has
@@ -49,6 +50,8 @@ class Trace:
     origin: Origin = field(default_factory=Origin)
     finish: Finish = ""
     language: str = ""
+
+    pictures: ClassVar[tuple[str, ...]] = ("tokens", "attention", "heads", "icicle")
 
     def __post_init__(self) -> None:
         if not 0 <= self.n_prompt <= len(self.tokens):
@@ -128,6 +131,11 @@ class Trace:
         regions: Regions = self.view("regions")
         return regions
 
+    @property
+    def structure(self) -> Any:
+        """The tokens over the syntax tree (see ``tokenscope.code.align.Alignment``)."""
+        return self.view("structure")
+
     def rollup(self, column: str, by: str = "statement", **options: Any) -> pd.DataFrame:
         """A frame of one row per region: the aggregates of ``column`` at level ``by``."""
         frame: pd.DataFrame = self.view("rollup", column, by, **options)
@@ -179,11 +187,6 @@ class Trace:
         """
         target: Path = self.view("save", path)
         return target
-
-    def _repr_html_(self) -> str:
-        """A self-contained picture for notebooks."""
-        html: str = self.view("html")
-        return html
 
 
 def trace_of(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from tokenscope.errors import NotFound
+from tokenscope.trace.drawn import Drawn
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(Drawn):
     """Branches by name, in the order in which they grew."""
 
     branches: Mapping[str, Branch] = field(default_factory=dict)
+
+    pictures: ClassVar[tuple[str, ...]] = ("tree", "beside")
 
     @classmethod
     def of(cls, traces: Mapping[str, Trace]) -> Tree:

@@ -9,6 +9,7 @@ import type {
   ModelInfo,
   ModelState,
   NodeInfo,
+  NodeSaid,
   ScoreRequest,
   Session,
   SessionInfo,
@@ -100,8 +101,8 @@ export const api = {
     `api/sessions/${id(session)}/export?format=${format}`,
   trace: (node: string, signal?: AbortSignal) =>
     json<TraceInfo>('GET', `nodes/${id(node)}`, undefined, signal),
-  renameNode: (node: string, title: string) =>
-    json<NodeInfo>('PATCH', `nodes/${id(node)}`, { title }),
+  annotateNode: (node: string, said: NodeSaid) =>
+    json<NodeInfo>('PATCH', `nodes/${id(node)}`, said),
   deleteNode: (node: string) => send('DELETE', `nodes/${id(node)}`),
   restoreNode: (node: string) => json<Session>('POST', `nodes/${id(node)}/restore`),
   columns: (node: string, names: string[], signal?: AbortSignal) =>

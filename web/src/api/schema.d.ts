@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/api/edits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Edits Route
+         * @description The kinds of edits, with help and fields: enough to make a form.
+         */
+        get: operations["edits_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -207,10 +227,10 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Rename Node
-         * @description Give a branch a title.
+         * Annotate Node
+         * @description Give a branch a title, a note, a bookmark.
          */
-        patch: operations["rename_node"];
+        patch: operations["annotate_node"];
         trace?: never;
     };
     "/api/nodes/{node}/ablate": {
@@ -964,6 +984,147 @@ export interface components {
             values: (number | null)[];
         };
         /**
+         * BanCodeShape
+         * @description Ban code: no import of these modules, no call of these functions, no match of a query.
+         */
+        BanCodeShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * Calls
+             * @description eval, os.system; *.execute: a method of anything.
+             * @default []
+             */
+            calls?: string[];
+            /**
+             * Cover
+             * @default 0.999
+             */
+            cover?: number;
+            /**
+             * Modules
+             * @description os also bans os.path.
+             * @default []
+             */
+            imports?: string[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "ban_code";
+            /**
+             * Language
+             * @default python
+             */
+            language?: string;
+            /**
+             * tree-sitter query
+             * @default
+             */
+            query?: string;
+            /**
+             * Looks at
+             * @default text
+             * @enum {string}
+             */
+            scope?: "text" | "generated";
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
+         * BanShape
+         * @description Ban tokens: none of these token ids can be drawn.
+         */
+        BanShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /** Token ids */
+            ids: number[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "ban";
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
+         * BanTextShape
+         * @description Ban text: these strings never come to stand in the text, however they are cut into tokens.
+         */
+        BanTextShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "ban_text";
+            /** Strings */
+            strings: string[];
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
+         * BiasShape
+         * @description Bias tokens: make these token ids likelier (above 0) or less likely (below).
+         */
+        BiasShape: {
+            /**
+             * Nats
+             * @description Added to the logit of each.
+             */
+            amount: number;
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /** Token ids */
+            ids: number[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "bias";
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
+         * BiasTextShape
+         * @description Bias text: make these strings likelier (above 0) or less likely (below).
+         */
+        BiasTextShape: {
+            /**
+             * Nats
+             * @description In all, shared among the tokens of the string.
+             */
+            amount: number;
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "bias_text";
+            /** Strings */
+            strings: string[];
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
          * ColumnInfo
          * @description A column's header, enough to draw it. ``lo``/``hi``: ends of the scale, null = open.
          */
@@ -1043,6 +1204,59 @@ export interface components {
              * @enum {string}
              */
             type: "done";
+        };
+        /**
+         * EditField
+         * @description One field of a form. ``type``: ``strings`` and ``ids`` are lists; ``code`` is a long text;
+         *     ``low`` and ``high``: ends of a number; ``choices``: of a ``choice``; ``default`` as text, null
+         *     where there is none.
+         */
+        EditField: {
+            /** Choices */
+            choices: string[];
+            /** Default */
+            default: string | null;
+            /** Help */
+            help: string;
+            /** High */
+            high: number | null;
+            /** Low */
+            low: number | null;
+            /** Name */
+            name: string;
+            /** Required */
+            required: boolean;
+            /** Title */
+            title: string;
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "integer" | "number" | "text" | "code" | "strings" | "ids" | "choice";
+        };
+        /**
+         * EditKind
+         * @description A kind of edit. ``inside``: it changes the model's inside, not what may be drawn.
+         */
+        EditKind: {
+            /** Fields */
+            fields: components["schemas"]["EditField"][];
+            /** Help */
+            help: string;
+            /** Inside */
+            inside: boolean;
+            /** Kind */
+            kind: string;
+            /** Title */
+            title: string;
+        };
+        /**
+         * EditsInfo
+         * @description Every kind of edit that a decoding takes.
+         */
+        EditsInfo: {
+            /** Kinds */
+            kinds: components["schemas"]["EditKind"][];
         };
         /**
          * EndEvent
@@ -1189,6 +1403,7 @@ export interface components {
              * @default {
              *       "alternatives": 10,
              *       "attention": "top",
+             *       "edits": [],
              *       "max_new_tokens": 128,
              *       "min_p": 0,
              *       "repetition_penalty": 1,
@@ -1266,6 +1481,7 @@ export interface components {
              * @default {
              *       "alternatives": 10,
              *       "attention": "top",
+             *       "edits": [],
              *       "max_new_tokens": 128,
              *       "min_p": 0,
              *       "repetition_penalty": 1,
@@ -1279,6 +1495,26 @@ export interface components {
             settings?: components["schemas"]["Settings"];
             /** Suffix */
             suffix?: string | null;
+        };
+        /**
+         * GrammarShape
+         * @description Grammar: what is generated follows a grammar in Lark's notation.
+         */
+        GrammarShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "grammar";
+            /** Grammar */
+            lark: string;
+            /** Up to token */
+            until?: number | null;
         };
         /**
          * HelloEvent
@@ -1322,6 +1558,26 @@ export interface components {
             total: number | null;
             /** What */
             what: string;
+        };
+        /**
+         * JsonSchemaShape
+         * @description JSON: what is generated is a JSON document that fits the schema.
+         */
+        JsonSchemaShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "json_schema";
+            /** JSON schema */
+            schema: string;
+            /** Up to token */
+            until?: number | null;
         };
         /**
          * LanguageChoice
@@ -1525,8 +1781,10 @@ export interface components {
          * @description One branch in the tree. ``at``: the first token that differs from the parent's.
          *
          *     ``excerpt``: one line from there; ``own_logprob``: joint logprob (nats) and ``own_surprisal``:
-         *     mean surprisal of what differs; ``status``: ``running`` while it decodes, ``interrupted`` when
-         *     a crash or the disk ended it; the acknowledged part is kept. ``model``: the one that made it.
+         *     mean surprisal of what differs; ``turn_logprob``: of the first token that differs (null for a
+         *     root, and where it is not known); ``note``, ``starred``: the reader's own; ``status``:
+         *     ``running`` while it decodes, ``interrupted`` when a crash or the disk ended it; the
+         *     acknowledged part is kept. ``model``: the one that made it.
          */
         NodeInfo: {
             /** At */
@@ -1545,6 +1803,8 @@ export interface components {
             model: string;
             /** Model Digest */
             model_digest: string;
+            /** Note */
+            note: string;
             /** Own Logprob */
             own_logprob: number | null;
             /** Own Surprisal */
@@ -1555,6 +1815,8 @@ export interface components {
             parent: string | null;
             /** Session */
             session: string;
+            /** Starred */
+            starred: boolean;
             /**
              * Status
              * @enum {string}
@@ -1563,6 +1825,8 @@ export interface components {
             summary: components["schemas"]["Summary"];
             /** Title */
             title: string;
+            /** Turn Logprob */
+            turn_logprob: number | null;
         };
         /**
          * NodeMatrixResponse
@@ -1597,6 +1861,18 @@ export interface components {
             unrecorded: (number | null)[];
             /** Values */
             values: (number | null)[][];
+        };
+        /**
+         * NodeRequest
+         * @description What the reader says of a branch: a title, a note, a bookmark. null leaves it as it is.
+         */
+        NodeRequest: {
+            /** Note */
+            note?: string | null;
+            /** Starred */
+            starred?: boolean | null;
+            /** Title */
+            title?: string | null;
         };
         /**
          * PatchEvent
@@ -1757,6 +2033,51 @@ export interface components {
             text: string;
         };
         /**
+         * RegexShape
+         * @description Regular expression: what is generated matches it as a whole.
+         */
+        RegexShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "regex";
+            /** Expression */
+            pattern: string;
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
+         * RequireShape
+         * @description Require text: the string must be written.
+         */
+        RequireShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "require";
+            /** String */
+            string: string;
+            /** Up to token */
+            until?: number | null;
+            /**
+             * Within tokens
+             * @description Empty: the text must end with it.
+             */
+            within?: number | null;
+        };
+        /**
          * RollupResponse
          * @description A column over the groups of a level, one list per field; null where no token entered.
          *
@@ -1870,6 +2191,8 @@ export interface components {
         /**
          * Settings
          * @description How to decode. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off.
+         *
+         *     ``edits``: standing edits; the ``edits`` route tells the kinds.
          */
         Settings: {
             /**
@@ -1883,6 +2206,11 @@ export interface components {
              * @enum {string}
              */
             attention?: "none" | "top" | "full";
+            /**
+             * Edits
+             * @default []
+             */
+            edits?: (components["schemas"]["BanShape"] | components["schemas"]["BiasShape"] | components["schemas"]["BanTextShape"] | components["schemas"]["BiasTextShape"] | components["schemas"]["RequireShape"] | components["schemas"]["RegexShape"] | components["schemas"]["JsonSchemaShape"] | components["schemas"]["GrammarShape"] | components["schemas"]["ViableShape"] | components["schemas"]["BanCodeShape"])[];
             /**
              * Max New Tokens
              * @default 128
@@ -2214,6 +2542,37 @@ export interface components {
             verdicts: ("viable" | "not" | "unknown")[];
         };
         /**
+         * ViableShape
+         * @description Only viable Python: nothing that no Python program could begin with.
+         */
+        ViableShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * Cover
+             * @description Tokens are judged until they hold this share of the mass.
+             * @default 0.999
+             */
+            cover?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "viable";
+            /**
+             * Looks at
+             * @description The text with the prompt, or what is generated alone.
+             * @default text
+             * @enum {string}
+             */
+            scope?: "text" | "generated";
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
          * WaitingEvent
          * @description The disk has not answered for so many seconds: the run waits for it, nothing is lost. Any
          *     later event of the run says that it has answered.
@@ -2236,6 +2595,35 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    edits_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EditsInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     events_route: {
         parameters: {
             query?: {
@@ -2568,7 +2956,7 @@ export interface operations {
             };
         };
     };
-    rename_node: {
+    annotate_node: {
         parameters: {
             query?: never;
             header?: never;
@@ -2579,7 +2967,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["TitleRequest"];
+                "application/json": components["schemas"]["NodeRequest"];
             };
         };
         responses: {

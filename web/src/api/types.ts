@@ -8,6 +8,7 @@ export type ColumnInfo = S['ColumnInfo']
 export type ModelInfo = S['ModelResponse']
 export type GalleryItem = S['GalleryItem']
 export type NodeInfo = S['NodeInfo']
+export type NodeSaid = Partial<S['NodeRequest']>
 export type SessionInfo = S['SessionInfo']
 export type StorageInfo = S['StorageInfo']
 export type Session = S['SessionResponse']

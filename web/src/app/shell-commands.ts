@@ -8,6 +8,7 @@ import { runs } from '../state/runs.svelte'
 import { sessions } from '../state/sessions.svelte'
 import { views } from '../views/registry'
 import { compose } from './compose.svelte'
+import { noting } from './noting.svelte'
 import { overlay } from './overlay.svelte'
 import { removeBranch } from './remove'
 
@@ -82,6 +83,25 @@ export const shellCommands: Command[] = [
     keys: ['}'],
     when: () => reading() && child() !== null,
     run: () => void focus.show(child()!),
+  },
+  {
+    id: 'bookmark',
+    title: 'Bookmark this branch, or take the bookmark off',
+    group: 'Branch',
+    keys: ['b'],
+    when: reading,
+    run: () => {
+      const node = sessions.node(focus.node!)
+      if (node) sessions.annotate(node.id, { starred: !node.starred }).catch((e) => notices.fail(e))
+    },
+  },
+  {
+    id: 'note',
+    title: 'Write a note on this branch',
+    group: 'Branch',
+    keys: ['i'],
+    when: reading,
+    run: () => noting.begin(focus.node!),
   },
   {
     id: 'delete-branch',

@@ -1,41 +1,8 @@
-/** The branches of a session as a tree, in the order in which they are drawn and walked. */
+/** The branches of a session as a tree: who is whose kin. How it is drawn: core/outline. */
 import type { NodeInfo } from '../api/types'
 
-export interface Branch {
-  node: NodeInfo
-  depth: number
-  /** For each level above: whether its rail goes on below this row. */
-  rails: boolean[]
-  last: boolean
-  children: string[]
-}
-
-const byAge = (a: NodeInfo, b: NodeInfo): number =>
+export const byAge = (a: NodeInfo, b: NodeInfo): number =>
   a.created < b.created ? -1 : a.created > b.created ? 1 : a.id < b.id ? -1 : 1
-
-/** Depth first, oldest first. A branch whose parent is gone is drawn as a root. */
-export function branches(nodes: NodeInfo[]): Branch[] {
-  const known = new Set(nodes.map((n) => n.id))
-  const children = new Map<string | null, NodeInfo[]>()
-  for (const n of [...nodes].sort(byAge)) {
-    const parent = n.parent !== null && known.has(n.parent) ? n.parent : null
-    const list = children.get(parent)
-    if (list) list.push(n)
-    else children.set(parent, [n])
-  }
-  const out: Branch[] = []
-  const walk = (parent: string | null, depth: number, rails: boolean[]): void => {
-    const list = children.get(parent) ?? []
-    list.forEach((node, i) => {
-      const last = i === list.length - 1
-      const own = (children.get(node.id) ?? []).map((c) => c.id)
-      out.push({ node, depth, rails, last, children: own })
-      walk(node.id, depth + 1, depth === 0 ? [] : [...rails, !last])
-    })
-  }
-  walk(null, 0, [])
-  return out
-}
 
 /** The branches that grew from the same parent, this one among them, oldest first. */
 export function siblings(nodes: NodeInfo[], id: string): string[] {

@@ -49,6 +49,10 @@ type Wanted = { token: number | null }
 
 const ARRIVAL_MS = 4000
 
+/** The kinds of job that write a branch. */
+const DECODE: ReadonlySet<string> = new Set<StreamMessage['kind']>(['generate', 'fork', 'score'])
+const decodes = (m: { kind: string }): m is StreamMessage => DECODE.has(m.kind)
+
 class Runs {
   byNode = $state.raw<Record<string, Run>>({})
   /** A request is on its way and has not answered yet. */
@@ -67,7 +71,7 @@ class Runs {
   constructor() {
     feed.on(
       (message) => {
-        if (message.kind !== 'explain' && message.kind !== 'patch') this.take(message)
+        if (decodes(message)) this.take(message)
       },
       (jobs) => this.greet(jobs),
     )
@@ -181,7 +185,7 @@ class Runs {
 
   /** The jobs of this session as the server has them, each time that the line stands. */
   private greet(jobs: JobInfo[]): void {
-    const writing = jobs.filter((j) => j.running && j.node !== null && j.kind !== 'explain' && j.kind !== 'patch')
+    const writing = jobs.filter((j) => j.running && j.node !== null && DECODE.has(j.kind))
     this.writing = new Set(writing.map((j) => j.node!))
     const running = new Set(writing.map((j) => j.run))
     const over = Object.values(this.byNode).filter((r) => !running.has(r.id) && !jobs.some((j) => j.run === r.id))

@@ -1,7 +1,7 @@
 /** The list of sessions, and the one that is open with its branches. */
 import { api } from '../api/client'
-import type { NodeInfo, Session, SessionInfo } from '../api/types'
-import { branches, subtree, type Branch } from '../core/tree'
+import type { NodeInfo, NodeSaid, Session, SessionInfo } from '../api/types'
+import { subtree } from '../core/tree'
 import { notices } from './notices.svelte'
 import { traces } from './traces.svelte'
 
@@ -10,7 +10,6 @@ class Sessions {
   list = $state.raw<SessionInfo[] | null>(null)
   open = $state.raw<Session | null>(null)
   nodes: NodeInfo[] = $derived(this.open?.nodes ?? [])
-  tree: Branch[] = $derived(branches(this.nodes))
   /** The session that was open before: shown again from memory if the server does not answer. */
   private before: Session | null = null
   private changes = 0
@@ -73,7 +72,12 @@ class Sessions {
   }
 
   async renameNode(id: string, title: string): Promise<void> {
-    this.putNode(await api.renameNode(id, title))
+    await this.annotate(id, { title })
+  }
+
+  /** What the reader says of a branch; what is left out stays as it is. */
+  async annotate(id: string, said: NodeSaid): Promise<void> {
+    this.putNode(await api.annotateNode(id, said))
   }
 
   async rename(id: string, title: string): Promise<void> {

@@ -13,6 +13,7 @@ export const DEFAULTS: Settings = {
   stop: [],
   alternatives: 10,
   attention: 'top',
+  edits: [],
 }
 
 class Decoding {

@@ -252,7 +252,7 @@ def _json(data: bytes) -> Any:
 def _refusal(status: int, data: bytes) -> Exception:
     """What a status says. Of the server's own words only the kind is used: they may repeat us."""
     kind, fits = "", None
-    with suppress(RemoteError, AttributeError, TypeError):
+    with suppress(RemoteError, LookupError, AttributeError, TypeError):
         said = _json(data)["error"]
         kind = str(said.get("type", "")) if isinstance(said, dict) else ""
         context = said.get("n_ctx") if isinstance(said, dict) else None

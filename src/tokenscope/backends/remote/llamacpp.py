@@ -67,6 +67,13 @@ class LlamaServer:
         self._bos = bos
         self._ms = 0.0  # what one request of one token has taken lately
 
+    def try_out(self) -> None:
+        """One request of the kind that scoring makes. Raises RemoteError where it does not work."""
+        for token in (self._harmless, self._harmless + 1):
+            row = self._after([self._harmless], token, 1, _never)
+            if row is not None and row.came.id != token:
+                raise shapes.strange("it does not do what logit_bias asks")
+
     def close(self) -> None:
         """Let go of the connections."""
         self._connection.close()
@@ -271,8 +278,6 @@ class LlamaServer:
 
     def scoring_cost(self, count: int) -> str:
         """So many requests, and about how long they take."""
-        if not self._ms:
-            self._after([self._harmless], self._harmless, 1, _never)
         seconds = count * self._ms / 1e3
         return f"{count} requests of one token each, about {max(seconds, 0.1):.1f} s"
 

@@ -79,10 +79,12 @@ def llamacpp(
         chat=bool(props.get("chat_template")), internals=False, vocabulary=True, steps=True,
         stream=True, scoring=True,
     )  # fmt: skip
-    return LlamaServer(
+    made = LlamaServer(
         connection, info, abilities, table, frozenset() if eos is None else frozenset({eos}),
         marks, _harmless(table), bos if isinstance(bos, int) else None,
     )  # fmt: skip
+    made.try_out()
+    return made
 
 
 def found(infill: bool, chat: bool) -> list[str]:
@@ -117,7 +119,7 @@ def _table(connection: Connection, size: int) -> Table:
         "logit_bias": [[space[0] if space else 0, CERTAIN]],
         "response_fields": ["completion_probabilities"],
     })  # fmt: skip
-    rows = shapes.entries(answer.get("completion_probabilities") if answer else None)
+    rows = shapes.entries(shapes.field(answer, "completion_probabilities", list, "/completion"))
     pieces: list[bytes | None] = [None] * size
     for c in rows[0].top if rows else ():
         if 0 <= c.id < size:

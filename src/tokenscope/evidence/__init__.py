@@ -1,0 +1,1 @@
+"""Evidence: checks of code, gates over intervals, reports. Knows no model."""

@@ -1,0 +1,1 @@
+"""One analyser a file; each registers itself in ``evidence.check.CHECKS``."""

@@ -1,0 +1,1 @@
+"""One form of report a file; each registers itself in ``evidence.report.WRITERS``."""

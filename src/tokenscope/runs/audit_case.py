@@ -1,0 +1,221 @@
+"""One case of an audit: decode or measure it, check it, keep what a report needs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokenscope.code.views import language_of, rolled
+from tokenscope.decode.engine import Engine
+from tokenscope.errors import TokenScopeError
+from tokenscope.evidence.cases import Case
+from tokenscope.evidence.check import Code, Found, Options, Ranges, find
+from tokenscope.evidence.pack import read_packs
+from tokenscope.runs.generate import generate
+from tokenscope.runs.many import together
+from tokenscope.runs.settings import Settings
+from tokenscope.runs.windows import score
+from tokenscope.trace.findings import Finding
+from tokenscope.trace.record import Trace
+
+AROUND = 2  # lines before and after a finding whose tokens keep their alternatives
+MOST_FINDINGS = 200  # of one sample
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How every case is done; plain values, so that it can go to another process.
+
+    ``samples`` continuations of a prompt, each with a seed of its own made of ``seed``, the id of
+    the case and its number: which process does it, and in which order, changes nothing.
+    """
+
+    checks: tuple[str, ...]
+    samples: int = 1
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    language: str = ""
+    allow: tuple[str, ...] | None = None
+    project: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    semgrep: str = ""
+
+    def options(self) -> Options:
+        """What the checks are told. Raises InputError for a pack that cannot be read."""
+        packs = None
+        if self.rules:
+            packs = tuple(p for path in self.rules for p in _packs(path))
+        return Options(
+            None if self.allow is None else frozenset(self.allow), frozenset(self.project), packs,
+            self.semgrep,
+        )  # fmt: skip
+
+
+def _packs(path: str) -> Any:
+    from tokenscope.evidence.pack import starter
+
+    return starter() if path == "starter" else read_packs(Path(path))
+
+
+def seed_of(base: int, case: str, sample: int) -> int:
+    """The seed of one sample: independent of all others, and of how the work is shared out."""
+    text = f"{base}:{sample}:{case}".encode("utf-8", "replace")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big")
+
+
+def audit_case(engine: Engine, case: Case, plan: Plan, options: Options) -> dict[str, Any]:
+    """The record of a case: plain values. An error of the case alone is kept in it."""
+    record: dict[str, Any] = {
+        "case": case.id, "path": case.path, "line": case.line,
+        "form": "code" if case.code is not None else "prompt", "error": None, "samples": [],
+        "changed": None if case.changed is None else [list(r) for r in case.changed],
+    }  # fmt: skip
+    try:
+        if case.code is not None:
+            trace = score(engine, case.code, language=case.language).result()
+            record["samples"] = [sample_of(trace, 0, None, case, plan, options)]
+        else:
+            for number, trace in _continued(engine, case, plan):
+                seed = seed_of(plan.seed, case.id, number)
+                record["samples"].append(sample_of(trace, number, seed, case, plan, options))
+    except TokenScopeError as error:
+        record["error"] = {"code": error.code, "message": str(error)[:500]}
+        record["samples"] = []
+    return record
+
+
+def _continued(engine: Engine, case: Case, plan: Plan) -> list[tuple[int, Trace]]:
+    # what is kept of earlier cases, and what speculation costs today, would show in last digits
+    common = Settings(**{**plan.settings, "attention": "none", "speculate": "none"})
+    engine.prefixes.clear()
+
+    def begun() -> Any:
+        for n in range(plan.samples):
+            settings = replace(common, seed=seed_of(plan.seed, case.id, n))
+            language = case.language or plan.language
+            if case.messages is not None:
+                yield generate(engine, messages=case.messages, language=language, settings=settings)
+            else:
+                yield generate(
+                    engine, prompt=case.prompt, suffix=case.suffix, language=language,
+                    settings=settings,
+                )  # fmt: skip
+
+    made = {n: run.trace for n, run in together(begun())}
+    return sorted(made.items())
+
+
+def sample_of(
+    trace: Trace, number: int, seed: int | None, case: Case, plan: Plan, options: Options
+) -> dict[str, Any]:  # fmt: skip
+    """One sample as plain values; arrays become lists, NaN becomes null."""
+    language = language_of(trace, case.language or plan.language or None)
+    given = case.code is not None
+    judged = _judged(trace, case)
+    complete = given or trace.finish in ("eos", "stop")
+    found = checked(trace, language, complete, judged, plan.checks, options)
+    parses = None
+    if "syntax" in plan.checks and not any(n.startswith("syntax: not judged") for n in found.notes):
+        parses = not any(f.source == "syntax" for f in found.findings)
+    return {
+        "sample": number, "seed": seed, "language": language, "finish": trace.finish,
+        "n_prompt": 0 if given else trace.n_prompt, "parses": parses, **text_of(trace),
+        "tokens": _tokens(trace), "statements": _statements(trace, given, case.changed, language),
+        "findings": [f.to_json() for f in found.findings[:MOST_FINDINGS]],
+        "alternatives": _alternatives(trace, found.findings[:MOST_FINDINGS]),
+        "notes": list(dict.fromkeys(found.notes))[:20],
+        "model": {"digest": trace.origin.model_digest, "dtype": trace.origin.dtype},
+    }  # fmt: skip
+
+
+def checked(
+    trace: Trace, language: str, complete: bool, judged: Ranges | None,
+    checks: tuple[str, ...], options: Options,
+) -> Found:  # fmt: skip
+    """The findings of a trace's text, tied to its tokens.
+
+    In Markdown, as chat models answer, every fence is judged as code of its own.
+    """
+    data = trace.tokens.data
+    if language != "markdown":
+        return find(Code(data, language, complete, judged), checks, options, trace.tokens)
+    from tokenscope.code.aliases import language_of_fence
+    from tokenscope.code.parse import fences
+
+    found = Found()
+    for fence in fences(data):
+        spoken = language_of_fence(fence.info)
+        if spoken is None:
+            continue
+        inside = find(Code(data[fence.start : fence.end], spoken, fence.closed), checks, options)
+        moved = [replace(f, start=f.start + fence.start, end=f.end + fence.start)
+                 for f in inside.findings]  # fmt: skip
+        if judged is not None:
+            moved = [f for f in moved if any(f.start < b and a < f.end for a, b in judged)]
+        found.findings += [f.at(trace.tokens) for f in moved]
+        found.notes += inside.notes
+    return found
+
+
+def _judged(trace: Trace, case: Case) -> Ranges | None:
+    """The bytes whose findings count: what was changed, or what the model wrote."""
+    if case.code is not None:
+        return case.changed
+    start = int(trace.tokens.offsets[trace.n_prompt])
+    return ((start, max(len(trace.tokens.data), start + 1)),)
+
+
+def _tokens(trace: Trace) -> dict[str, Any]:
+    return {
+        "ids": trace.ids.tolist(), "ends": trace.tokens.offsets[1:].tolist(),
+        "labels": {str(k): v for k, v in trace.tokens.labels.items()},
+        "surprisal": _plain(trace.column("surprisal")), "entropy": _plain(trace.column("entropy")),
+    }  # fmt: skip
+
+
+def text_of(trace: Trace) -> dict[str, str]:
+    """The text, and its bytes where they are not UTF-8 (a character cut at the end)."""
+    data = trace.tokens.data
+    if trace.text.encode("utf-8", "replace") == data:
+        return {"text": trace.text}
+    return {"text": trace.text, "bytes": base64.b64encode(data).decode()}
+
+
+def _plain(values: np.ndarray[Any, Any]) -> list[float | None]:
+    return [round(v, 5) if math.isfinite(v) else None for v in values.tolist()]
+
+
+def _statements(trace: Trace, given: bool, changed: Ranges | None, language: str) -> list[float]:
+    """The mean surprisal of every statement that was generated (or given and judged)."""
+    made = rolled(trace, "surprisal", "statement", language=language,
+                  part="all" if given else None)  # fmt: skip
+    keep = np.isfinite(made.mean)
+    if changed is not None:
+        inside = np.zeros(len(keep), dtype=np.bool_)
+        for a, b in changed:
+            inside |= (made.groups.start < b) & (made.groups.end > a)
+        keep &= inside
+    return [round(v, 5) for v in made.mean[keep].tolist()]
+
+
+def _alternatives(trace: Trace, findings: list[Finding]) -> dict[str, Any]:
+    """What else could have stood at the tokens of findings: (text, logprob) by token index."""
+    if trace.alternatives is None:
+        return {}
+    wanted = sorted({t for f in findings if f.tokens for t in range(*f.tokens)})[:2000]
+    out = {}
+    for t in wanted:
+        row = trace.alternatives.row(t, int(trace.ids[t]))
+        out[str(t)] = [
+            [a.label or a.bytes.decode("utf-8", "replace"), round(float(a.logprob), 5), a.chosen]
+            for a in row
+            if math.isfinite(a.logprob)
+        ]
+    return out

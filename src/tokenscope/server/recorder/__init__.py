@@ -1,0 +1,1 @@
+"""The recorder: completions in OpenAI's shapes, each of which becomes a branch of a session."""

@@ -1,0 +1,238 @@
+"""``/v1``: models, completions and chat completions, as OpenAI's clients ask for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+
+from tokenscope.errors import TokenScopeError
+from tokenscope.server.house import House, TheHouse
+from tokenscope.server.leaving import Left
+from tokenscope.server.recorder import request as asked
+from tokenscope.server.recorder import shapes
+from tokenscope.server.recorder.answer import Choice, all_of
+from tokenscope.server.recorder.state import Recorder
+from tokenscope.server.recorder.text import Sent
+from tokenscope.server.recorder.wire import Asked, ChatRequest, CompletionRequest
+from tokenscope.server.recorder.work import Wanted
+from tokenscope.server.stream import gone
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+router = APIRouter(prefix="/v1")
+Client = Annotated[str, Header(alias="user-agent", max_length=400)]
+Shape = Callable[[int, Sent, str | None], dict[str, Any]]
+
+
+@router.get("/models")
+def models_route(house: TheHouse) -> dict[str, Any]:
+    """The models that are loaded."""
+    return {"object": "list", "data": [_model(o.id) for o in house.models.all()
+                                       if o.model is not None]}  # fmt: skip
+
+
+@router.get("/models/{name}")
+def model_route(name: str, house: TheHouse) -> dict[str, Any]:
+    """One of them."""
+    return _model(asked.model_id(house, name))
+
+
+@router.post("/completions")
+async def completions_route(
+    body: CompletionRequest, request: Request, house: TheHouse, user_agent: Client = ""
+) -> Response:
+    """Continue a prompt, or fill the gap before a suffix."""
+    recorder = _recorder(house)
+    wanted = asked.completions(house, recorder, body, user_agent)
+    k, echo = body.logprobs or 0, bool(body.echo)
+
+    def shape(n: int, sent: Sent, finish: str | None) -> dict[str, Any]:
+        held = None if body.logprobs is None else shapes.legacy_logprobs(sent.words)
+        return {"index": n, "text": sent.text, "logprobs": held, "finish_reason": finish}
+
+    call = Call("cmpl", "text_completion", "text_completion", _name(house, body), shape, shape)
+    return await _answer(request, house, recorder, body, call, wanted, k, echo)
+
+
+@router.post("/chat/completions")
+async def chat_route(
+    body: ChatRequest, request: Request, house: TheHouse, user_agent: Client = ""
+) -> Response:
+    """Answer messages."""
+    recorder = _recorder(house)
+    wanted = asked.chats(house, recorder, body, user_agent)
+    begun: set[int] = set()
+
+    def logprobs(sent: Sent) -> dict[str, Any] | None:
+        return shapes.chat_logprobs(sent.words) if body.logprobs else None
+
+    def message(n: int, sent: Sent, finish: str | None) -> dict[str, Any]:
+        said = {"role": "assistant", "content": sent.text, "refusal": None}
+        return {"index": n, "message": said, "logprobs": logprobs(sent), "finish_reason": finish}
+
+    def delta(n: int, sent: Sent, finish: str | None) -> dict[str, Any]:
+        part: dict[str, Any] = {} if n in begun else {"role": "assistant"}
+        begun.add(n)
+        if finish is None:
+            part["content"] = sent.text
+        return {"index": n, "delta": part, "logprobs": logprobs(sent) if sent else None,
+                "finish_reason": finish}  # fmt: skip
+
+    name = _name(house, body)
+    call = Call("chatcmpl", "chat.completion", "chat.completion.chunk", name, message, delta)
+    return await _answer(request, house, recorder, body, call, wanted, body.top_logprobs or 0)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request's frame: ids, names, and how a choice is written whole and in parts."""
+
+    prefix: str
+    object: str
+    chunk: str
+    model: str
+    whole: Shape
+    part: Shape
+
+    def frame(self, streamed: bool) -> dict[str, Any]:
+        """What stands around choices."""
+        return {
+            "id": f"{self.prefix}-{secrets.token_hex(12)}",
+            "object": self.chunk if streamed else self.object, "created": int(time.time()),
+            "model": self.model,
+        }  # fmt: skip
+
+
+async def _answer(
+    request: Request, house: House, recorder: Recorder, body: Asked, call: Call,
+    wanted: list[Wanted], k: int, echo: bool = False,
+) -> Response:  # fmt: skip
+    recorder.admit()
+    choices = [Choice(house, recorder, w, asked.stops(body), k, echo) for w in wanted]
+    if body.stream:
+        told = bool(body.stream_options and body.stream_options.include_usage)
+        parts = Chunks(call, choices, told)
+        await parts.first()  # what is refused is refused with a status
+        return Streamed(parts)
+    leaving = asyncio.ensure_future(gone(request.receive))
+    try:
+        found = await all_of(choices, leaving)
+    finally:
+        leaving.cancel()
+    if found is None:
+        raise Left
+    rows = [call.whole(n, s, c.finish) for n, (s, c) in enumerate(zip(found, choices, strict=True))]
+    frame = {**call.frame(False), "choices": rows, "usage": _usage(choices)}
+    return Response(json.dumps(frame), media_type="application/json")
+
+
+class Chunks:
+    """The events of a streamed answer, choice after choice as they come."""
+
+    def __init__(self, call: Call, choices: list[Choice], told: bool) -> None:
+        self._call, self._choices, self._told = call, choices, told
+        self._frame = call.frame(True)
+        self._items = self._all()
+        self._held: bytes | None = None
+
+    async def first(self) -> None:
+        """Wait for the first event. Raises what the run refuses."""
+        self._held = await anext(self._items, None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._held is not None:
+            yield self._held
+        try:
+            async for item in self._items:
+                yield item
+        except TokenScopeError as error:
+            yield _event(shapes.error_body(error.status, error.code, str(error)))
+        except Exception:
+            log.exception("a completion failed")
+            yield _event(shapes.error_body(500, "internal", "the server's log says why"))
+        yield b"data: [DONE]\n\n"
+
+    async def close(self) -> None:
+        """Nobody reads on: what still runs ends within a step."""
+        await self._items.aclose()
+
+    async def _all(self) -> AsyncGenerator[bytes]:
+        for n, choice in enumerate(self._choices):
+            parts = choice.parts()
+            try:
+                async for sent in parts:
+                    yield self._choice(self._call.part(n, sent, None))
+            finally:
+                await parts.aclose()
+            yield self._choice(self._call.part(n, Sent(), choice.finish or "stop"))
+        if self._told:
+            yield _event({**self._frame, "choices": [], "usage": _usage(self._choices)})
+
+    def _choice(self, row: dict[str, Any]) -> bytes:
+        return _event({**self._frame, "choices": [row], **({"usage": None} if self._told else {})})
+
+
+class Streamed(Response):
+    """Server-sent events, until there are no more or the client leaves."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, parts: Chunks) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self.headers["cache-control"] = "no-store"
+        self.headers["x-accel-buffering"] = "no"
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.ensure_future(self._send(send))
+        leaving = asyncio.ensure_future(gone(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        except OSError:
+            pass  # the connection went away while sending
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+            await self._parts.close()
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async for item in self._parts:
+            await send({"type": "http.response.body", "body": item, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _recorder(house: House) -> Recorder:
+    assert house.recorder is not None  # its routes are not there otherwise
+    return house.recorder
+
+
+def _name(house: House, body: Asked) -> str:
+    return asked.model_id(house, body.model)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "tokenscope"}
+
+
+def _usage(choices: list[Choice]) -> dict[str, int]:
+    prompt = max((c.counts.prompt for c in choices), default=0)
+    return shapes.usage(prompt, sum(c.counts.made for c in choices))
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
