@@ -281,7 +281,8 @@ def test_every_command_that_opens_a_model_takes_the_same_options() -> None:
         "audit",
     }  # fmt: skip
     assert set(commands) - opening == {
-        "tree", "show", "models", "rules", "doctor", "backup", "restore", "purge", "completion",
+        "tree", "show", "models", "plan",
+        "rules", "doctor", "backup", "restore", "purge", "completion",
     }  # fmt: skip
     for name in opening:
         assert set(OPTIONS) <= {p.name for p in commands[name].params}, name

@@ -89,7 +89,7 @@ class _Layer:
 class CompactStep:
     """The step function of one model. Build it with :func:`compact_step`."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, pack: bool = True) -> None:
         config = model.config
         inner = model.model
         self.heads = int(config.num_attention_heads)
@@ -107,7 +107,7 @@ class CompactStep:
             self.embedding.device.type == "cpu" and self.embedding.dtype == torch.float32
             and size <= PACKED_BYTES and torch.backends.mkldnn.is_available()
         )  # fmt: skip
-        pack = suits and size <= PACKED_SHARE * psutil.virtual_memory().available
+        pack = pack and suits and size <= PACKED_SHARE * psutil.virtual_memory().available
         self.head = Matrix(model.lm_head.weight, model.lm_head.bias, pack)
         self.layers = [_fused(layer, pack) for layer in inner.layers]
         self.packed_bytes = sum(m.packed_bytes for m in self._matrices())
@@ -337,8 +337,8 @@ def _fused(layer: Any, pack: bool) -> _Layer:
     )
 
 
-def compact_step(model: Any) -> CompactStep | None:
-    """The lean step where the model's structure allows one, else None."""
+def compact_step(model: Any, pack: bool = True) -> CompactStep | None:
+    """The lean step where the model's structure allows one, else None. ``pack``: see Matrix."""
     config = model.config
     rope = getattr(config, "rope_parameters", None) or {}
     plain = (
@@ -356,7 +356,7 @@ def compact_step(model: Any) -> CompactStep | None:
     )
     if not plain:
         return None
-    return CompactStep(model)
+    return CompactStep(model, pack)
 
 
 def _windowed(config: Any) -> bool:

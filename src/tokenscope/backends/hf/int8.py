@@ -84,7 +84,7 @@ class Int8Linear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = like.in_features, like.out_features
         self._parameters["weight"] = like.weight
-        self.bias = like.bias
+        self._parameters["bias"] = like._parameters["bias"]
 
     def put(self, codes: Tensor, scales: Tensor) -> None:
         """Take these in place of a float weight."""
@@ -93,7 +93,7 @@ class Int8Linear(nn.Linear):
         self.register_buffer("scales", scales)
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Tensor:  # type: ignore[override]
         """float32 (out, in), unpacked for whoever asked; before loading, the empty float one."""
         held = self._parameters.get("weight")
         if held is not None:

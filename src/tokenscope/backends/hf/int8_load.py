@@ -30,7 +30,7 @@ def _config() -> Any:
     from transformers.utils.quantization_config import QuantizationConfigMixin
 
     class Config(QuantizationConfigMixin):
-        quant_method = METHOD
+        quant_method: Any = METHOD
 
         def to_dict(self) -> dict[str, Any]:
             return {"quant_method": METHOD}
@@ -40,7 +40,11 @@ def _config() -> Any:
             (tensor,) = next(iter(input_dict.values()))
             name = kwargs["full_layer_name"]
             module = kwargs["model"].get_submodule(name.rpartition(".")[0])
-            module.put(*rounded(tensor, f"tensor {name!r}"))
+            try:
+                module.put(*rounded(tensor, f"tensor {name!r}"))
+            except ModelError as error:  # the loader would hide it behind its own; see `finish`
+                kwargs["model"].bad_tensor = error
+                module.put(*rounded(torch.zeros(tensor.shape)))
             module._is_hf_initialized = True
             kwargs["missing_keys"].discard(name)
             return {}
@@ -50,7 +54,7 @@ def _config() -> Any:
         requires_calibration = False
 
         def param_needs_quantization(self, model: Any, param_name: str, **_: Any) -> bool:
-            owner, _, kind = param_name.rpartition(".")
+            owner, kind = param_name.rsplit(".", 1)
             return kind == "weight" and isinstance(model.get_submodule(owner), Int8Linear)
 
         def _process_model_before_weight_loading(self, model: Any, **_: Any) -> Any:
@@ -94,6 +98,8 @@ def finish(model: Any, where: object) -> str:
 
     Raises ModelError where most of the weights cannot be (merged experts, other layer types).
     """
+    if isinstance(bad := getattr(model, "bad_tensor", None), ModelError):
+        raise bad
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
     factor = getattr(table, "embed_scale", None)
     known = type(table) is nn.Embedding or isinstance(factor, torch.Tensor)

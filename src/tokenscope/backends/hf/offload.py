@@ -79,9 +79,9 @@ def load_streaming(checkpoint: Checkpoint, kind: torch.dtype, resident: int) -> 
     index: dict[str, Any] = {}
     streamed = 0
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        stored = names.get(name) or stored_as(checkpoint, name, model)
-        if stored is None:  # tied to another
-            stored = next(names[n] for n, p in model.named_parameters() if p is parameter)
+        stored = names.get(name) or next(
+            s for n, p in model.named_parameters() if p is parameter and (s := names[n])
+        )  # the other name of a tied one
         if _place(plan, name) == "disk":
             key = next(k for k, s in checkpoint.tensors.items() if s is stored)
             index[name] = {
@@ -89,11 +89,11 @@ def load_streaming(checkpoint: Checkpoint, kind: torch.dtype, resident: int) -> 
                 "dtype": str(kind).removeprefix("torch."),
             }  # fmt: skip
             streamed += stored.stop - stored.start
-    for name, stored in names.items():
-        if name not in index and stored is not None:
-            value = read(stored)
+    for name, whole in names.items():
+        if name not in index and whole is not None:
+            value = read(whole)
             if not torch.isfinite(value.sum(dtype=torch.float32)) and not value.isfinite().all():
-                raise ModelError(stored.file, f"tensor {name!r} holds values that are not finite")
+                raise ModelError(whole.file, f"tensor {name!r} holds values that are not finite")
             set_module_tensor_to_device(model, name, "cpu", value=value.to(kind))
     if any(n not in index for n in names):
         model.tie_weights()
@@ -127,4 +127,3 @@ def seconds_a_pass(checkpoint: Checkpoint, kind: torch.dtype, share: float = 1.0
     taken = time.perf_counter() - began
     total = sum(t.stop - t.start for t in checkpoint.tensors.values())
     return taken * share * total / max(tried, 1)
-

@@ -42,13 +42,15 @@ class Probe:
     compact: CompactStep | None = None
 
 
-def probe(model: Any) -> Probe:
+def probe(model: Any, pack: bool = True) -> Probe:
     """Compare recorder and eager on eight tokens; leaves the model on the kernel chosen.
+
+    ``pack``: the lean step may make a packed copy of the weights.
 
     Raises AbilityError for a family whose cached steps do not equal its full forward.
     """
     vocab = int(model.get_input_embeddings().weight.shape[0])
-    first = next(iter(model.parameters()))
+    first = next(p for p in model.parameters() if p.device.type != "meta")  # others: on the disk
     ids = (torch.arange(_length(model.config), device=first.device) * 37 + 11)[None] % vocab
     with torch.inference_mode():
         try:
@@ -73,7 +75,7 @@ def probe(model: Any) -> Probe:
             cause = f"differs by {worst:.1e}"
     if worst <= limit and len(layers) == len(reference):
         notes = [f"attention recorder checked against {against}: {worst:.1e}"]
-        compact = compact_step(model)
+        compact = compact_step(model, pack)
         if compact is not None:
             gap = _compact_difference(model, compact, ids, logits, reference)
             if gap <= limit:
