@@ -55,6 +55,7 @@ _HOMES = {
 promise("view", "tokenscope.code.views", "structure", "regions", "rollup")
 promise("view", "tokenscope.trace.views", "pandas", "arrow", "polars", "json")
 promise("view", "tokenscope.trace.files", "bytes", "from_bytes", "save")
+promise("view", "tokenscope.evidence.views", "findings")
 promise("picture", "tokenscope.pictures.tokens", "tokens")
 promise("picture", "tokenscope.pictures.branches", "tree", "beside")
 promise("picture", "tokenscope.pictures.attention", "attention", "heads")

@@ -12,8 +12,10 @@ from tokenscope.trace.constraints import (
     Viable,
 )
 from tokenscope.trace.edits import Ban, Bias, Edit, Force, Standing
+from tokenscope.trace.inside import Ablate, Attend, Patch, Steer
 
 __all__ = [
-    "Ban", "BanCode", "BanText", "Bias", "BiasText", "Edit", "Force", "Grammar", "JsonSchema",
-    "Regex", "Require", "Standing", "Viable", "read_edits",
+    "Ablate", "Attend", "Ban", "BanCode", "BanText", "Bias", "BiasText", "Edit", "Force",
+    "Grammar", "JsonSchema", "Patch", "Regex", "Require", "Standing", "Steer", "Viable",
+    "read_edits",
 ]  # fmt: skip

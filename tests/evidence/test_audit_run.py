@@ -108,6 +108,22 @@ def test_gates_decide_the_exit_code(bundled: ts.Model, tmp_path: Path) -> None:
     assert ts.audit([PROMPTS[1]["prompt"]], model=bundled, max_new_tokens=2).exit_code == 0
 
 
+def test_the_risk_mass_of_findings_reaches_every_report(bundled: ts.Model, tmp_path: Path) -> None:
+    policy = {"checks": ["rules"], "risk": {"most": 24, "width": 4, "draws": 8}}
+    made = ts.audit(PROMPTS[:1], model=bundled, policy=policy, out=tmp_path, **SMALL)
+    risks = [r for c in cases(tmp_path) for s in c["samples"] for r in s["risks"]]
+    assert len(risks) == len(made.findings["rule"].unique()) == 1
+    (held,) = risks
+    assert held["enumerated"][0] <= held["enumerated"][1] and 0 <= held["lower"] <= held["upper"]
+    assert held["rule"] == "python/command-injection" and held["safe"] is not None
+    (run,) = json.loads((tmp_path / "report.sarif").read_bytes())["runs"]
+    fixed = [r for r in run["results"] if "fixes" in r]
+    assert len(fixed) == 1
+    (change,) = fixed[0]["fixes"][0]["artifactChanges"]
+    assert change["replacements"][0]["insertedContent"]["text"] == held["safe"]["text"]
+    assert "the likeliest way without it" in (tmp_path / "report.html").read_text()
+
+
 def test_greedy_is_sampled_once(bundled: ts.Model) -> None:
     made = ts.audit([PROMPTS[1]], model=bundled, samples=5, temperature=0.0, max_new_tokens=3)
     assert len(made.samples) == 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tokenscope.server.edit_wire import kinds as wire_kinds
 from tokenscope.server.edit_wire import shapes
 from tokenscope.trace.edits import EDITS, Standing, read
 
@@ -24,6 +25,8 @@ def test_the_wire_knows_every_kind_and_field() -> None:
                 default: Any = held[field].default
                 got = shape.get("default")
                 assert got == (list(default) if isinstance(default, tuple) else default), field
+    inside = {kind.kind for kind in kinds.values() if kind.__module__.endswith(".inside")}
+    assert {k.kind for k in wire_kinds() if k.inside} == inside
 
 
 def test_a_form_can_be_made_of_what_is_told(served: Any) -> None:
@@ -35,10 +38,13 @@ def test_a_form_can_be_made_of_what_is_told(served: Any) -> None:
         for field in kind["fields"]:
             value: Any = {
                 "strings": ["a"], "ids": [1], "choice": (field["choices"] or [""])[0],
-                "integer": 1, "number": 0.5, "text": "a", "code": "{}",
+                "integer": 1, "number": 0.5, "text": "a", "code": "{}", "spans": [[0, 1]],
             }[field["type"]]  # fmt: skip
+            value = {"vector": "0" * 64, "from_token": 0, "part": "mlp"}.get(field["name"], value)
             if field["required"]:
                 made[field["name"]] = value
+        if kind["kind"] == "attend":
+            made["text"] = "a"
         if kind["kind"] == "ban_code":
             made["calls"] = ["eval"]
         assert read(made).kind == kind["kind"]
@@ -65,11 +71,12 @@ def test_edits_are_in_force_and_kept_with_the_branch(served: Any) -> None:
         {"kind": "force", "at": 1, "ids": [1]}, {"kind": "ban", "ids": [1], "at": -1},
         {"kind": "regex", "pattern": "(secret"}, {"kind": "ban", "ids": [1], "more": 1},
         {"kind": "ban", "ids": [100_000]}, {"kind": "viable", "scope": "secret"},
-        {"kind": "ban_code", "query": "(secret"}, {"kind": "bias", "ids": [1], "amount": 1e9},
+        {"kind": "ban_code", "query": "(secret"}, {"kind": "ablate", "part": "mlp", "layer": 0},
+        {"kind": "steer", "vector": "secret"}, {"kind": "bias", "ids": [1], "amount": 1e9},
     ],
 )  # fmt: skip
 def test_bad_edits_are_refused_and_not_echoed(served: Any, edit: dict[str, Any]) -> None:
     body = {"prompt": "x", "settings": {"edits": [edit]}}
     answer = served.client.post(f"/api/sessions/{served.session()}/generate", json=body)
-    assert answer.status_code in (400, 422), answer.text
+    assert answer.status_code in (400, 409, 422), answer.text
     assert "secret" not in answer.text and answer.json()["message"]

@@ -44,6 +44,12 @@ def audit(
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", "-n", min=1)] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     processes: Annotated[int, typer.Option(min=1, help="Share the cases out.")] = 1,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="The build that was approved: measure drift.")
+    ] = None,
+    baseline_dtype: Annotated[
+        str | None, typer.Option("--baseline-dtype", help="Its dtype. Default: what fits.")
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew where --out holds an audit already.")
     ] = False,
@@ -85,11 +91,15 @@ def audit(
     from tokenscope.runs.audit import audit as start
     from tokenscope.runs.audit_pool import Opening
 
+    other = None
+    if baseline is not None or baseline_dtype is not None:
+        named = baseline if baseline is not None else wanted.model
+        other = replace(wanted, model=named, dtype=baseline_dtype).load()
     opening = Opening(engine.path, engine.info.dtype, wanted.device, wanted.start_token,
                       wanted.allow_links)  # fmt: skip
     result = start(
         source, model=engine, policy=rules, out=out, formats=names, code=code,  # type: ignore[arg-type]
-        git_diff=git_diff, processes=processes, fresh=fresh, opening=opening,
+        git_diff=git_diff, processes=processes, fresh=fresh, opening=opening, baseline=other,
         control=Control(Pace().told), **{k: v for k, v in given.items() if v is not None},
     )  # fmt: skip
     if as_json:

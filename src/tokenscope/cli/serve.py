@@ -72,13 +72,25 @@ def serve(
     recorder_rate: Annotated[
         int, typer.Option(min=1, help="Requests a minute that the recorder takes.")
     ] = 600,
+    recorder_redact: Annotated[
+        list[str] | None,
+        typer.Option(help="What no record may hold: a pattern, secrets, or emails (repeat)."),
+    ] = None,
+    recorder_edits: Annotated[
+        Path | None, typer.Option(help="A TOML file of edits in force for all its completions.")
+    ] = None,
+    recorder_keep: Annotated[
+        float, typer.Option(min=0, help="Days that the recorder's sessions are kept. 0: for ever.")
+    ] = 0.0,
     as_json: JsonOption = False,
 ) -> int:
     """Serve the page. Prints its address, which carries the key; Ctrl-C stops it."""
+    from tokenscope.runs.edits import read_edits
     from tokenscope.server.access import Access, check_bind, stored_token
     from tokenscope.server.app import open_house
     from tokenscope.server.heap import few_arenas
     from tokenscope.server.models import Models
+    from tokenscope.server.recorder.redact import patterns_of
     from tokenscope.server.recorder.state import Recorder, RecorderLimits
     from tokenscope.store import Store, default_folder
 
@@ -88,6 +100,8 @@ def serve(
         logging.getLogger(name).setLevel(logging.WARNING)
     if (tls_cert is None) != (tls_key is None):
         raise InputError("--tls-cert", "goes together with --tls-key")
+    hidden = patterns_of(recorder_redact)
+    edits = read_edits(recorder_edits) if recorder_edits is not None else ()
     names = [n.lower() for n in allow_host or []]
     check_bind(host, tls_cert is not None, behind_proxy, names)
     listening = listen(host, port)
@@ -109,9 +123,12 @@ def serve(
         limits = RecorderLimits(rate=recorder_rate)
         served = open_house(
             offered, store, access, most_runs, unattended=60 * unattended,
-            recorder=Recorder(limits, max(1, most_runs - 2)) if recorder else None,
+            recorder=Recorder(limits, max(1, most_runs - 2), hidden, recorder_keep, edits)
+            if recorder else None,
             key=signing_key,
         )  # fmt: skip
+        if served.house.recorder is not None:
+            served.house.recorder.forget(store)
         url = address(host, listening.getsockname()[1], names, access.https, behind_proxy)
         key = f"{url}/?token={token}"
         announce(served, key, url, listening.getsockname()[1], as_json, own)

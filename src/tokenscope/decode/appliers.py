@@ -139,3 +139,5 @@ for _kind in ("regex", "json_schema", "grammar"):
     LOGITS.promise(_kind, "tokenscope.decode.grammars")
 for _kind in ("viable", "ban_code"):
     JUDGES.promise(_kind, "tokenscope.decode.judged")
+for _kind in ("ablate", "attend", "steer", "patch"):
+    INNER.promise(_kind, "tokenscope.decode.inside")

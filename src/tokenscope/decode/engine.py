@@ -25,6 +25,7 @@ from tokenscope.decode.prefixes import Prefixes
 from tokenscope.decode.scheduler import Scheduler, Task
 from tokenscope.decode.served import Served
 from tokenscope.decode.step import Step
+from tokenscope.decode.vectors import SteeringVector
 from tokenscope.trace.record import Finish
 
 __all__ = ["AttentionForm", "Decoding", "Engine", "Plan", "Speculate"]
@@ -42,6 +43,8 @@ class Engine:
         self.turn = Scheduler(backend, self.prefixes)
         self.pace = Pace()
         self.cost = Cost()
+        self.recalled: dict[Any, Any] = {}
+        self.vectors: dict[str, SteeringVector] = {}
 
     @property
     def info(self) -> ModelInfo:
@@ -103,6 +106,11 @@ class Decoding:
     def state(self) -> Any:
         """None before the first step."""
         return self.machine.state
+
+    @property
+    def beside(self) -> Any:
+        """The memory made under edits inside the model; None without such edits."""
+        return self.machine.beside
 
     def __iter__(self) -> Iterator[Step | Finish]:
         self._turn.add(self.task)

@@ -49,10 +49,12 @@ LOGIT_BYTES = 256 << 20  # scores of one chunk
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """A memory that has read at most ``limit`` of ``ids``, for the machine's own."""
+    """A memory that has read at most ``limit`` of ``ids``, for the machine's own, filled under the
+    edits ``inner``."""
 
     ids: Any
     limit: int
+    inner: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ class Machine:
         self.state: Any = None
         self.ids: list[int] = plan.given.ids.tolist()
         self.speculation: Speculation | None = None
-        if plan.speculate == "auto" and abilities.fork == "crop":
+        self.beside: Any = None  # the memory made under edits inside the model, if there are any
+        if plan.speculate == "auto" and not plan.applied.inner and abilities.fork == "crop":
             self.speculation = Speculation(self.ids, cost)
         self._cost = cost
         self._tail = bytearray()
@@ -136,7 +139,31 @@ class Machine:
         if plan.max_new_tokens == 0:
             yield "scored"
             return
-        yield from self._decode(last)
+        beside = None
+        if plan.applied.inner:
+            beside = yield from self._prefill_beside()
+            if beside is None:
+                yield "cancelled"
+                return
+        yield from self._decode(last, beside)
+
+    def _prefill_beside(self) -> Generator[Event, Any, Answer | None]:
+        """The given tokens once more, under the edits inside: only what comes after is wanted."""
+        plan, total = self.plan, len(self.ids)
+        self.beside = yield Take(plan.given.ids, 0 if plan.fresh else total - 1, plan.applied.inner)
+        position, answer = len(self.beside.ids), None
+        while position < total and not self.cancelled():
+            end = min(total, position + self.pace.chunk())
+            last = int(end == total)
+            answer = yield Feed(
+                self.beside, self.ids[position:end], last * (plan.attention != "none"), last,
+                plan.applied.changes,
+            )  # fmt: skip
+            if answer is None:
+                return None
+            self.pace.saw(end - position, answer.ms)
+            position = end
+        return answer if position == total else None
 
     def _prefill(self) -> Generator[Event, Any, Answer | None]:
         """Feed the given tokens in chunks; a chunk's scores are those of the tokens after it."""
@@ -157,9 +184,7 @@ class Machine:
             wanted = max(upto - start, 0) + last
             # token t has its row in the query at t-1: wanted from max(record_from, position+1) on
             rows = max(0, end - max(position, plan.record_from - 1))
-            answer = yield Feed(
-                self.state, self.ids[position:end], rows, wanted, plan.applied.changes
-            )
+            answer = yield Feed(self.state, self.ids[position:end], rows, wanted)
             if answer is None:
                 return None
             self.pace.saw(end - position, answer.ms)
@@ -186,8 +211,13 @@ class Machine:
             size = min(size, max(first - position, 0) + max(1, ROW_BYTES // max(per, 1)))
         return max(1, size)
 
-    def _decode(self, answer: Answer) -> Events:
-        """Draw what the last pass allows, hand it out, feed it; a pass may allow several."""
+    def _decode(self, answer: Answer, beside: Answer | None) -> Events:
+        """Draw what the last pass allows, hand it out, feed it; a pass may allow several.
+
+        ``beside``: the same pass under edits inside the model. Then tokens are drawn from its
+        scores and the rows of attention are its own; everything else is measured on the model as
+        it is, which reads the same tokens.
+        """
         plan, end = self.plan, len(self.ids) + self.plan.max_new_tokens
         scores = answer.out.scores
         assert scores is not None
@@ -197,15 +227,17 @@ class Machine:
             begin = time.perf_counter()
             fed = len(self.ids) + len(draft)
             start = len(self.ids)
-            ids, drawn, finish = self._draw(scores, draft)
+            ids, drawn, finish = self._draw(scores, draft, beside)
             if not ids:
                 yield "stuck"
                 return
             found = yield Weigh(scores.cut(0, len(ids)), ids, plan.alternatives)
             tokens = self.observer.tokens(ids)
-            ms = (answer.ms + (time.perf_counter() - begin) * 1e3) / len(ids)
+            seen = answer if beside is None else beside
+            spent = answer.ms + (beside.ms if beside is not None else 0.0)
+            ms = (spent + (time.perf_counter() - begin) * 1e3) / len(ids)
             step = self.observer.step(
-                start, tokens, found, ms=ms, rows=answer.out.attention, fed=fed, drawn=drawn,
+                start, tokens, found, ms=ms, rows=seen.out.attention, fed=fed, drawn=drawn,
             )  # fmt: skip
             if fed > start + len(ids) - 1:
                 yield Back(self.state, fed - (start + len(ids) - 1))
@@ -217,13 +249,18 @@ class Machine:
                 return
             draft = self._propose(end)
             rows = 1 + len(draft) if plan.attention != "none" else 0
-            reply = yield Feed(
-                self.state, [self.ids[-1], *draft], rows, 1 + len(draft), plan.applied.changes
-            )
+            own = 0 if beside is not None else rows
+            reply = yield Feed(self.state, [self.ids[-1], *draft], own, 1 + len(draft))
+            if reply is not None and beside is not None:
+                answer = reply
+                reply = beside = yield Feed(
+                    self.beside, [self.ids[-1]], rows, 1, plan.applied.changes
+                )
             if reply is None:
                 yield "cancelled"
                 return
-            answer = reply
+            if beside is None:
+                answer = reply
             if not self.crowded():
                 self._cost.saw(1 + len(draft), answer.ms)
             scores = answer.out.scores
@@ -236,7 +273,7 @@ class Machine:
         return self.speculation.propose(end - len(self.ids) - 1)
 
     def _draw(
-        self, scores: Scores, draft: Sequence[int]
+        self, scores: Scores, draft: Sequence[int], beside: Answer | None
     ) -> tuple[list[int], dict[str, list[float]], Finish | None]:
         """Tokens from consecutive scores, as far as the draft agrees with what was drawn.
 
@@ -249,7 +286,11 @@ class Machine:
         finish: Finish | None = None
         for n in range(len(draft) + 1):
             position = len(self.ids)
-            z = after_edits(logits_of(scores, n), self.ids, processors)
+            raw, inner = logits_of(scores, n), None
+            if beside is not None:
+                assert beside.out.scores is not None
+                raw = inner = logits_of(beside.out.scores, 0)
+            z = after_edits(raw, self.ids, processors)
             if z is None:
                 if position == len(plan.given):
                     raise InputError("edits", "leave no token that can be drawn")
@@ -257,9 +298,11 @@ class Machine:
                 break
             token, logq = pick(plan.sampler, z, self.ids, position, bool(processors))
             masked = float(torch.log_softmax(z, dim=-1)[token]) if processors else math.nan
-            for name, value in (("logprob_sampled", logq), ("logprob_masked", masked)):
-                if name in drawn:
-                    drawn[name].append(value)
+            changed = {"logprob_sampled": logq, "logprob_masked": masked, "logprob_inner": math.nan}
+            if inner is not None:
+                changed["logprob_inner"] = float(torch.log_softmax(inner, dim=-1)[token])
+            for name, values in drawn.items():
+                values.append(changed[name])
             ids.append(token)
             self.ids.append(token)
             if self.speculation is not None:

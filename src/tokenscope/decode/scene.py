@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +21,9 @@ class Scene:
     ``given``: all tokens before ``begin``. ``text``: the bytes that what comes is the continuation
     of (an infill: what stands before the gap; a chat: nothing), to which ``given`` adds what it
     holds from ``written`` on. ``table``: the vocabulary's bytes, made once per model. ``stop``:
-    the run may also end at one of its stop strings.
+    the run may also end at one of its stop strings. ``turn``: to be held while the model runs
+    outside a decoding. ``recalled``: what parts gave in such runs. ``vectors``: steering vectors
+    that were made since the model was loaded, by digest.
     """
 
     backend: Backend
@@ -36,6 +38,8 @@ class Scene:
     language: str = ""
     stop: bool = False
     turn: Any = None
+    recalled: dict[Any, Any] = field(default_factory=dict)
+    vectors: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def begin(self) -> int:

@@ -252,11 +252,10 @@ class Scheduler:
                 event = task.events.send(value)
                 value = None
                 if isinstance(event, Take):
-                    inner = task.machine.plan.applied.inner
-                    value = self._prefixes.take(event.ids, event.limit, inner)
+                    value = self._prefixes.take(event.ids, event.limit, event.inner)
                 elif isinstance(event, Keep):
                     kept = stepper(self._backend).fork(event.state, len(event.state.ids))
-                    self._prefixes.put(kept, key=task.machine.plan.applied.inner)
+                    self._prefixes.put(kept)
                 elif isinstance(event, Back):
                     stepper(self._backend).back(event.state, event.count)
                 elif isinstance(event, Feed | Weigh):

@@ -6,8 +6,9 @@ where that is one request, or where a branch put it there; else it stands withou
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from tokenscope.decode.plan import Plan
 from tokenscope.decode.step import Step
 from tokenscope.errors import AbilityError
 from tokenscope.metrics.measure import measure
+from tokenscope.trace.edits import Ban, Bias, Edit
 from tokenscope.trace.record import Finish
 from tokenscope.trace.tokens import Tokens
 
@@ -40,15 +42,15 @@ class Served:
     """One run on a server: iterate for Steps and, at last, the reason for the end."""
 
     state: Any = None
+    beside: Any = None
 
     def __init__(
         self, backend: Backend, info: ModelInfo, abilities: Abilities, words: Vocabulary,
         plan: Plan, control: Control,
     ) -> None:  # fmt: skip
-        if plan.applied.processors or plan.applied.changes:
-            raise AbilityError("this server decodes by itself; edits cannot be applied in it")
         self._backend = backend
         self._plan = plan
+        self._words = words
         self._control = control
         self._observer = Observer(plan, info, abilities.scores, words)
         self._scorer: Scorer | None = scorer(backend) if abilities.scoring else None
@@ -58,7 +60,7 @@ class Served:
         scoring = plan.max_new_tokens == 0
         wanted = scoring or not cost or (plan.shared is not None and count <= FORCED)
         self._measure = self._scorer if wanted else None
-        if scoring and count > 0 and self._scorer is None:
+        if scoring and self._scorer is None:
             raise AbilityError("this server cannot score a given text")
         self.cost = cost if scoring else ""
 
@@ -112,7 +114,7 @@ class Served:
         asked = Asked(
             plan.given.text, plan.max_new_tokens,
             {**plan.sampler.to_json(), "seed": plan.sampler.seed}, (), plan.alternatives,
-            tuple(int(i) for i in plan.given.ids),
+            tuple(int(i) for i in plan.given.ids), plan.bias,
         )  # fmt: skip
         stream = streamer(self._backend).stream(asked, lambda: self._control.cancelled)
         began = time.perf_counter()
@@ -125,7 +127,8 @@ class Served:
                     return
                 found = measure(told.scores, [told.id], plan.alternatives)
                 spent = (time.perf_counter() - began) * 1e3
-                tokens = self._observer.tokens([told.id])
+                label = self._words.label(told.id)
+                tokens = Tokens.of([told.id], [told.piece], {} if label is None else {0: label})
                 yield self._observer.step(start, tokens, found, ms=spent)
                 start, began = start + 1, time.perf_counter()
                 if told.id in plan.stop_ids:
@@ -149,6 +152,24 @@ class Served:
             return True
         del tail[: max(0, len(tail) - max(map(len, self._plan.stop)) + 1)]
         return False
+
+
+def bias_of(edits: Sequence[Edit]) -> dict[int, float]:
+    """Edits as what a server can be asked for: nats by id, -inf for a ban.
+
+    Raises AbilityError for any other, and for one that is not in force all along.
+    """
+    out: dict[int, float] = {}
+    for edit in edits:
+        if not isinstance(edit, Ban | Bias) or edit.at or edit.until is not None:
+            raise AbilityError(
+                "this server decodes by itself: only bans and biases of tokens can be asked of it, "
+                "in force from the first to the last"
+            )
+        amount = -math.inf if isinstance(edit, Ban) else edit.amount
+        for i in edit.ids:
+            out[i] = out.get(i, 0.0) + amount
+    return out
 
 
 def _nothing(n: int) -> Top:

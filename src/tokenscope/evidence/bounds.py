@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Z = 1.959963984540054  # two-sided 95 %
+from tokenscope.explore.intervals import Z
+from tokenscope.explore.intervals import wilson as interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,7 @@ def wilson(hits: int, n: int, z: float = Z) -> Bound:
     """The share ``hits / n`` with Wilson's score interval; [0, 1] where nothing was tried."""
     if n == 0:
         return Bound(float("nan"), 0.0, 1.0, 0, "Wilson 95 %")
-    p = hits / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    lower = 0.0 if hits == 0 else max(0.0, middle - half)
-    upper = 1.0 if hits == n else min(1.0, middle + half)
-    return Bound(p, lower, upper, n, "Wilson 95 %")
+    return Bound(hits / n, *interval(hits, n, z), n, "Wilson 95 %")
 
 
 def exact(value: float, n: int, what: str = "exact") -> Bound:

@@ -6,7 +6,7 @@
     surprisal.token.p99            a quantile over generated tokens (all tokens of given code);
     surprisal.statement.p99        or over statements, of their mean; likewise .max and .mean
     error_rate                     share of cases that could not be done
-    drift.kl.max, .mean, .p99      against a baseline, see ``runs.drift``
+    drift.kl.max, .mean, .p99      against a baseline, nats, see ``runs.drift``
     drift.flips                    share of tokens whose greedy choice is another one
 
 SUBJECT: ``CWE-78``, a rule (``bandit/B602``), a check (``bandit``), ``high`` (severity), ``any``
@@ -46,6 +46,7 @@ class Figures:
         self._values = {name: array("f") for name in ("surprisal.token", "surprisal.statement",
                                                       "drift.kl")}  # fmt: skip
         self._flips = 0
+        self.drift: dict[str, list[float]] = {}  # category -> tokens, flips, sum of KL
         self._drifted = False
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -70,6 +71,13 @@ class Figures:
                 self._drifted = True
                 self._values["drift.kl"].extend(drift["kl"])
                 self._flips += sum(drift["flips"])
+                for name, kl, flip in zip(
+                    drift["categories"], drift["kl"], drift["flips"], strict=True
+                ):
+                    row = self.drift.setdefault(name, [0, 0, 0.0])
+                    row[0] += 1
+                    row[1] += flip
+                    row[2] += kl
 
     def figure(self, name: str) -> Bound:
         """The bound of a name. Raises UnknownName."""

@@ -48,7 +48,7 @@ _KEYS = {"checks", "on_error", "sampling", "imports", "rules", "semgrep", "gates
 _SAMPLING = {"samples": int, "temperature": float, "top_p": float, "top_k": int, "min_p": float,
              "max_new_tokens": int, "seed": int, "stop": list,
              "repetition_penalty": float}  # fmt: skip
-_RISK = {"way", "width", "depth", "horizon", "draws", "most"}
+_RISK = {"width": int, "most": int, "horizon": int, "draws": int}
 _MOST = 1 << 20
 
 
@@ -127,7 +127,7 @@ class Policy:
     rules: tuple[str, ...] = ()
     semgrep: str = ""
     language: str = ""
-    risk: Mapping[str, Any] = field(default_factory=dict)
+    risk: Mapping[str, Any] | None = None
     gates: tuple[Gate, ...] = ()
 
     def judge(self, figure: Callable[[str], Bound]) -> list[Verdict]:
@@ -169,31 +169,31 @@ def policy_of(held: Mapping[str, Any]) -> Policy:
     imports = held.get("imports", {})
     if not isinstance(imports, dict) or set(imports) - {"allow", "project"}:
         raise InputError("policy: imports", "takes allow and project")
-    risk = held.get("risk", {})
-    if not isinstance(risk, dict) or set(risk) - _RISK:
-        raise InputError("policy: risk", f"takes {', '.join(sorted(_RISK))}")
+    risk = held.get("risk")
+    if risk is not None:
+        risk = _numbers(risk, _RISK, "risk")
     allow = imports.get("allow")
     return Policy(
-        checks, on_error, _sampling(held.get("sampling", {})),
+        checks, on_error, _numbers(held.get("sampling", {}), _SAMPLING, "sampling"),
         None if allow is None else _names(allow, "imports.allow"),
         _names(imports.get("project", []), "imports.project"),
         _names(held.get("rules", []), "rules"), str(held.get("semgrep", "")),
-        str(held.get("language", "")), dict(risk), tuple(_gates(held.get("gates", []))),
+        str(held.get("language", "")), risk, tuple(_gates(held.get("gates", []))),
     )  # fmt: skip
 
 
-def _sampling(held: Any) -> dict[str, Any]:
+def _numbers(held: Any, known: Mapping[str, type], table: str) -> dict[str, Any]:
     if not isinstance(held, dict):
-        raise InputError("policy: sampling", "must be a table")
+        raise InputError(f"policy: {table}", "must be a table")
     made = {}
     for name, value in held.items():
-        kind = _SAMPLING.get(name)
+        kind = known.get(name)
         if kind is None:
-            raise UnknownName("policy: sampling", name, _SAMPLING)
+            raise UnknownName(f"policy: {table}", name, known)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         good = number if kind is float else isinstance(value, kind) and not isinstance(value, bool)
         if not good:
-            raise InputError(f"policy: sampling.{name}", f"must be a {kind.__name__}")
+            raise InputError(f"policy: {table}.{name}", f"must be a {kind.__name__}")
         made[name] = value
     return made
 

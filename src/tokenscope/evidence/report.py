@@ -88,6 +88,10 @@ class Report:
             "findings": self.figures.findings, "groups": self.groups,
             "errors": self.errors_total,
             "figures": {n: b.to_json() for n, b in self.figures.shown().items()},
+            "drift": {
+                n: {"tokens": int(t), "flips": int(k), "mean_kl": kl / t}
+                for n, (t, k, kl) in sorted(self.figures.drift.items())
+            },
             "gates": [v.to_json() for v in self.verdicts], "limits": list(LIMITS),
         }  # fmt: skip
 

@@ -133,4 +133,5 @@ def margin(d: TopDistribution) -> tuple[F64, NDArray[np.bool_]]:
 def p_ratio(d: TopDistribution) -> tuple[F64, NDArray[np.bool_]]:
     """p(x) / p(1), else an upper bound."""
     first = d.logp[:, 0] if d.logp.shape[1] else np.zeros(len(d.logp))
-    return np.exp(d.target_logp - first), d.known & (d.count > 0)
+    ratio = np.exp(d.target_logp - np.where(d.count > 0, first, d.target_logp))
+    return ratio, d.known & (d.count > 0)

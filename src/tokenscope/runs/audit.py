@@ -28,6 +28,7 @@ from tokenscope.evidence.sources import read_code, read_diff
 from tokenscope.runs.audit_case import Plan
 from tokenscope.runs.audit_pool import Opening, here, shared_out
 from tokenscope.runs.audit_result import Audit
+from tokenscope.runs.drift import alike
 from tokenscope.runs.model import Model, load
 from tokenscope.runs.settings import Settings
 
@@ -46,6 +47,7 @@ def audit(
     processes: int = 1,
     fresh: bool = False,
     opening: Opening | None = None,
+    baseline: Model | None = None,
     control: Control = QUIET,
     **settings: Any,
 ) -> Audit:
@@ -58,7 +60,8 @@ def audit(
     a TOML file, or its values (see ``evidence.policy``). ``out``: the folder of journal and
     reports; None: one that goes with the result. ``settings``: ``samples``, ``temperature``,
     ``seed``, ``max_new_tokens`` ... over what the policy says. ``opening``: how other processes
-    open the model. Raises InputError, UnknownName, StoreError, Cancelled.
+    open the model. ``baseline``: the build that was approved: drift from it is measured. Raises
+    InputError, UnknownName, StoreError, Cancelled.
     """
     wanted = _policy(policy)
     plan = plan_of(wanted, settings)
@@ -73,15 +76,19 @@ def audit(
     folder = Path(out) if out is not None else Path(keep.name)  # type: ignore[union-attr]
     disk.make_folder(folder)
     header = _header(engine, plan, digest)
+    if baseline is not None:
+        alike(engine, baseline)
+        header["baseline"] = _named(baseline)
     records = Records(folder, header, fresh)
     refused = _Refusals(folder, wanted.on_error == "stop")
     try:
         todo = (e for e in refused.taken(entries) if key(e.id) not in records.done)
         if processes == 1:
-            done = here(engine, todo, plan)
+            done = here(engine, todo, plan, baseline)
         else:
-            how = opening or Opening(engine.path, engine.info.dtype, engine.info.device)
-            done = shared_out(how, todo, plan, processes)
+            how = opening or _opening(engine)
+            other = None if baseline is None else _opening(baseline)
+            done = shared_out(how, todo, plan, processes, other)
         begun = len(records.done)
         for n, record in enumerate(done, begun + 1):
             records.add(record)
@@ -122,6 +129,7 @@ def plan_of(policy: Policy, settings: Mapping[str, Any]) -> Plan:
         {k: getattr(made, k) for k in ("max_new_tokens", "temperature", "top_k", "top_p", "min_p",
                                        "repetition_penalty", "stop", "alternatives")},
         policy.language, policy.allow, policy.project, policy.rules, policy.semgrep,
+        policy.risk,
     )  # fmt: skip
 
 
@@ -209,6 +217,7 @@ def _header(engine: Model, plan: Plan, digest: str) -> dict[str, Any]:
             packs.update(file.read_bytes())
     settings = {
         **plan.settings, "samples": plan.samples, "seed": plan.seed, "checks": plan.checks,
+        "risk": None if plan.risk is None else dict(plan.risk),
         "language": plan.language, "allow": plan.allow, "project": plan.project,
         "rules": [Path(r).name for r in plan.rules],
         "rules_digest": packs.hexdigest() if plan.rules else "",
@@ -219,6 +228,15 @@ def _header(engine: Model, plan: Plan, digest: str) -> dict[str, Any]:
         "source_digest": digest, "settings": settings, "versions": dict(info.versions),
         "errors": dict(info.errors), "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
+
+
+def _opening(model: Model) -> Opening:
+    return Opening(model.path, model.info.dtype, model.info.device)
+
+
+def _named(model: Model) -> dict[str, Any]:
+    info = model.info
+    return {"model": info.name, "model_digest": info.model_digest, "dtype": info.dtype}
 
 
 class _Refusals:

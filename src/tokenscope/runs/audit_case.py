@@ -14,12 +14,15 @@ import numpy as np
 
 from tokenscope.code.views import language_of, rolled
 from tokenscope.decode.engine import Engine
-from tokenscope.errors import TokenScopeError
+from tokenscope.errors import CapacityError, TokenScopeError
 from tokenscope.evidence.cases import Case
-from tokenscope.evidence.check import Code, Found, Options, Ranges, find
+from tokenscope.evidence.check import Options, Ranges
+from tokenscope.evidence.fenced import checked
 from tokenscope.evidence.pack import read_packs
+from tokenscope.runs.drift import drift_of
 from tokenscope.runs.generate import generate
 from tokenscope.runs.many import together
+from tokenscope.runs.risk import risk
 from tokenscope.runs.settings import Settings
 from tokenscope.runs.windows import score
 from tokenscope.trace.findings import Finding
@@ -34,7 +37,8 @@ class Plan:
     """How every case is done; plain values, so that it can go to another process.
 
     ``samples`` continuations of a prompt, each with a seed of its own made of ``seed``, the id of
-    the case and its number: which process does it, and in which order, changes nothing.
+    the case and its number: which process does it, and in which order, changes nothing. ``risk``:
+    how the risk mass of findings is enumerated (None: it is not).
     """
 
     checks: tuple[str, ...]
@@ -46,6 +50,7 @@ class Plan:
     project: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     semgrep: str = ""
+    risk: Mapping[str, Any] | None = None
 
     def options(self) -> Options:
         """What the checks are told. Raises InputError for a pack that cannot be read."""
@@ -70,8 +75,11 @@ def seed_of(base: int, case: str, sample: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big")
 
 
-def audit_case(engine: Engine, case: Case, plan: Plan, options: Options) -> dict[str, Any]:
-    """The record of a case: plain values. An error of the case alone is kept in it."""
+def audit_case(
+    engine: Engine, case: Case, plan: Plan, options: Options, baseline: Engine | None = None
+) -> dict[str, Any]:
+    """The record of a case: plain values. An error of the case alone is kept in it. ``baseline``:
+    another build of the model, against which drift is measured."""
     record: dict[str, Any] = {
         "case": case.id, "path": case.path, "line": case.line,
         "form": "code" if case.code is not None else "prompt", "error": None, "samples": [],
@@ -81,10 +89,16 @@ def audit_case(engine: Engine, case: Case, plan: Plan, options: Options) -> dict
         if case.code is not None:
             trace = score(engine, case.code, language=case.language).result()
             record["samples"] = [sample_of(trace, 0, None, case, plan, options)]
+            _add_risks(engine, trace, record["samples"][0], plan, options, set())
+            _add_drift(engine, baseline, trace, record["samples"][0])
         else:
+            known: set[str] = set()
             for number, trace in _continued(engine, case, plan):
                 seed = seed_of(plan.seed, case.id, number)
-                record["samples"].append(sample_of(trace, number, seed, case, plan, options))
+                made = sample_of(trace, number, seed, case, plan, options)
+                _add_risks(engine, trace, made, plan, options, known)
+                _add_drift(engine, baseline, trace, made)
+                record["samples"].append(made)
     except TokenScopeError as error:
         record["error"] = {"code": error.code, "message": str(error)[:500]}
         record["samples"] = []
@@ -120,7 +134,7 @@ def sample_of(
     given = case.code is not None
     judged = _judged(trace, case)
     complete = given or trace.finish in ("eos", "stop")
-    found = checked(trace, language, complete, judged, plan.checks, options)
+    found = checked(trace.tokens, language, complete, judged, plan.checks, options)
     parses = None
     if "syntax" in plan.checks and not any(n.startswith("syntax: not judged") for n in found.notes):
         parses = not any(f.source == "syntax" for f in found.findings)
@@ -135,33 +149,39 @@ def sample_of(
     }  # fmt: skip
 
 
-def checked(
-    trace: Trace, language: str, complete: bool, judged: Ranges | None,
-    checks: tuple[str, ...], options: Options,
-) -> Found:  # fmt: skip
-    """The findings of a trace's text, tied to its tokens.
-
-    In Markdown, as chat models answer, every fence is judged as code of its own.
-    """
-    data = trace.tokens.data
-    if language != "markdown":
-        return find(Code(data, language, complete, judged), checks, options, trace.tokens)
-    from tokenscope.code.aliases import language_of_fence
-    from tokenscope.code.parse import fences
-
-    found = Found()
-    for fence in fences(data):
-        spoken = language_of_fence(fence.info)
-        if spoken is None:
+def _add_risks(
+    engine: Engine, trace: Trace, sample: dict[str, Any], plan: Plan, options: Options,
+    known: set[str],
+) -> None:  # fmt: skip
+    """The risk mass of every rule's first finding in a case, where the plan asks for it."""
+    sample["risks"] = []
+    if plan.risk is None or sample["language"] == "markdown":
+        return
+    for number, held in enumerate(sample["findings"]):
+        if held["rule"] in known or held["source"] == "syntax":
             continue
-        inside = find(Code(data[fence.start : fence.end], spoken, fence.closed), checks, options)
-        moved = [replace(f, start=f.start + fence.start, end=f.end + fence.start)
-                 for f in inside.findings]  # fmt: skip
-        if judged is not None:
-            moved = [f for f in moved if any(f.start < b and a < f.end for a, b in judged)]
-        found.findings += [f.at(trace.tokens) for f in moved]
-        found.notes += inside.notes
-    return found
+        known.add(held["rule"])
+        finding = Finding.from_json(held)
+        try:
+            made = risk(engine, trace, finding, options=options, **plan.risk).to_json()
+        except TokenScopeError as error:
+            sample["notes"].append(f"risk of {held['rule']}: not enumerated: {error}")
+            continue
+        sample["risks"].append({**made, "findings": [number]})
+
+
+def _add_drift(
+    engine: Engine, baseline: Engine | None, trace: Trace, sample: dict[str, Any]
+) -> None:
+    """Drift over what was generated, or over the whole of given code."""
+    if baseline is None:
+        return
+    try:
+        sample["drift"] = drift_of(
+            engine, baseline, trace, sample["language"], sample["n_prompt"] or 1
+        )
+    except CapacityError as error:
+        sample["notes"].append(f"drift: not measured: {error}")
 
 
 def _judged(trace: Trace, case: Case) -> Ranges | None:

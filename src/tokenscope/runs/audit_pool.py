@@ -37,20 +37,27 @@ class Opening:
     allow_links: bool = False
 
 
-def here(engine: Engine, cases: Iterable[Case], plan: Plan) -> Iterator[dict[str, Any]]:
+def here(
+    engine: Engine, cases: Iterable[Case], plan: Plan, baseline: Engine | None = None
+) -> Iterator[dict[str, Any]]:
     """The records of the cases, made in this process."""
     options = plan.options()
     for case in cases:
-        yield audit_case(engine, case, plan, options)
+        yield audit_case(engine, case, plan, options, baseline)
 
 
 def shared_out(
-    opening: Opening, cases: Iterable[Case], plan: Plan, processes: int
+    opening: Opening,
+    cases: Iterable[Case],
+    plan: Plan,
+    processes: int,
+    baseline: Opening | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The records of the cases in their order, made by ``processes`` processes."""
     waiting = iter(cases)
     under: deque[tuple[Case, int, Future[dict[str, Any]] | None]] = deque()
-    pool = _pool(opening, plan, processes)
+    how = (opening, plan, processes, baseline)
+    pool = _pool(*how)
     try:
         while True:
             while len(under) < AHEAD * processes and (case := next(waiting, None)) is not None:
@@ -64,7 +71,7 @@ def shared_out(
                 record = future.result()
             except BrokenProcessPool:
                 pool.shutdown(wait=False, cancel_futures=True)
-                pool = _pool(opening, plan, processes)
+                pool = _pool(*how)
                 if tries >= _TRIES:
                     under.popleft()
                     yield _died(case)
@@ -86,33 +93,41 @@ def _submit(pool: ProcessPoolExecutor, case: Case) -> Future[dict[str, Any]] | N
         return None
 
 
-def _pool(opening: Opening, plan: Plan, processes: int) -> ProcessPoolExecutor:
+def _pool(
+    opening: Opening, plan: Plan, processes: int, baseline: Opening | None
+) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), _open, (opening, plan, processes)
+        processes, multiprocessing.get_context("spawn"), _open,
+        (opening, plan, processes, baseline),
     )  # fmt: skip
 
 
 _STATE: dict[str, Any] = {}
 
 
-def _open(opening: Opening, plan: Plan, processes: int) -> None:
-    """In a process: the model and the checks, once."""
+def _open(opening: Opening, plan: Plan, processes: int, baseline: Opening | None) -> None:
+    """In a process: the models and the checks, once."""
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
-    model: Model = load(
+    other = None if baseline is None else opened(baseline)
+    options: Options = plan.options()
+    _STATE.update(model=opened(opening), plan=plan, options=options, baseline=other)
+
+
+def opened(opening: Opening) -> Model:
+    """The model. Raises ModelError, InputError."""
+    return load(
         opening.address, dtype=opening.dtype, device=opening.device,
         start_token=opening.start_token,  # type: ignore[arg-type]
         allow_links=opening.allow_links,
     )  # fmt: skip
-    options: Options = plan.options()
-    _STATE.update(model=model, plan=plan, options=options)
 
 
 def _work(case: Case) -> dict[str, Any]:
-    return audit_case(_STATE["model"], case, _STATE["plan"], _STATE["options"])
+    return audit_case(_STATE["model"], case, _STATE["plan"], _STATE["options"], _STATE["baseline"])
 
 
 def _died(case: Case) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def scene_of(
     return Scene(
         engine.backend, engine.info, engine.vocabulary, lambda: engine.pieces, given,
         len(given) + wanted, stops, text, written, language, bool(settings.stop), engine.turn,
+        engine.recalled, engine.vectors,
     )  # fmt: skip
 
 

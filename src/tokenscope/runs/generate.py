@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from tokenscope.backends.protocol import chat, infill
-from tokenscope.decode.appliers import prepared
+from tokenscope.decode.appliers import INNER, NONE, prepared
 from tokenscope.decode.engine import Engine, Plan
 from tokenscope.decode.limits import room
+from tokenscope.decode.served import bias_of
 from tokenscope.decode.step import Step
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.metrics.measure import metric_names
@@ -25,6 +26,9 @@ from tokenscope.trace.edits import Force
 from tokenscope.trace.origin import Origin, Request, Segment
 from tokenscope.trace.record import Trace
 from tokenscope.trace.tokens import Tokens
+
+# edits inside the model go through its own modules, and its lean step is not used
+SLOW = ", with hooks"
 
 __all__ = ["Run", "Settings", "begin", "fork", "generate", "score"]
 
@@ -77,6 +81,10 @@ def fork(
     if trace.origin.tokenizer_digest not in ("", engine.info.tokenizer_digest):
         raise InputError("trace", "was made with another tokenizer")
     shared, words = trace.cut(at), engine.vocabulary
+    learn = getattr(engine.backend, "learn", None)
+    if learn is not None:  # a server that tells no ids: what the trace's own numbers stand for
+        learn(shared.tokens.pieces())
+        learn(trace.alternatives.pieces.values() if trace.alternatives is not None else ())
     if isinstance(token, str):
         forced = words.encode(token, bos=False) if token else Tokens.of([], [])
     else:
@@ -92,7 +100,7 @@ def fork(
     usable = shared if at > 0 and same_numbers(engine, trace, settings) else None
     known = None
     if usable is not None and len(forced) == 1:
-        known = _offered(engine, trace, at, forced, settings)
+        known = _offered(engine, trace, at, forced, _recordable(engine, settings))
     return begin(
         engine, given, trace.origin.form, settings, language=trace.language,
         n_prompt=min(trace.n_prompt, at) if at >= trace.n_prompt else len(given),
@@ -130,20 +138,26 @@ def begin(
     right after it, measured already. ``n_prompt``: all that is given, where not told. ``fresh``:
     nothing that is kept is used, everything is computed again. ``drawn``: see Plan.
     """
+    if bool((given.ids < 0).any()):
+        raise InputError("prompt", "holds tokens that are lost or redacted; no model can read them")
     info = engine.info
     n_prompt = len(given) if n_prompt is None else n_prompt
     settings = _recordable(engine, settings)
-    wanted = room(info, len(given), settings.max_new_tokens, settings.attention)
+    inner = any(e.kind in INNER for e in settings.edits)
+    held = replace(info, state_bytes_per_token=info.state_bytes_per_token * (2 if inner else 1))
+    wanted = room(held, len(given), settings.max_new_tokens, settings.attention)
     stops = frozenset() if form == "score" else engine.backend.stop_ids
     if form == "infill":
         stops = stops | infill(engine.backend).infill_stops()
     settings = going_on(settings, history, len(given), wanted)
     scene = scene_of(engine, given, wanted, stops, form, n_prompt, request, language, settings)
-    applied = prepared(settings.edits, scene)
+    here = not engine.abilities.stream  # else the server is asked to do it
+    applied = prepared(settings.edits, scene) if here else NONE
+    bias = {} if here else bias_of(settings.edits)
     shared = parent
     if shared is None and not fresh:
         k = min(settings.alternatives, info.vocab or settings.alternatives)
-        shared = engine.prefixes.measured(given.ids, k, applied.inner)
+        shared = engine.prefixes.measured(given.ids, k)
     if shared is not None:
         branch = settings.attention if parent is not None else "none"
         shared = _rebased(shared, n_prompt, form == "score", branch, drawn)
@@ -151,14 +165,15 @@ def begin(
     plan = Plan(
         given, n_prompt, wanted, sampler, stops, tuple(s.encode() for s in settings.stop),
         settings.alternatives, settings.attention, shared, form == "score", known, applied,
-        settings.speculate, fresh, drawn,
+        settings.speculate, fresh, drawn=drawn, bias=bias,
     )  # fmt: skip
     segments = history.segments
     if wanted:
         segments += (Segment(len(given), settings.plain(), settings.seed, settings.edits),)
     origin = Origin(
         model=info.name, model_digest=info.model_digest, tokenizer_digest=info.tokenizer_digest,
-        backend=info.backend, dtype=info.dtype, device=info.device, kernel=info.kernel, form=form,
+        backend=info.backend, dtype=info.dtype, device=info.device,
+        kernel=info.kernel + (SLOW if inner else ""), form=form,
         sampler=settings.plain(), seed=settings.seed, edits=history.edits,
         versions=dict(info.versions), segments=segments, request=request,
         errors=dict(info.errors), threads=torch.get_num_threads(),
@@ -202,7 +217,8 @@ def _offered(
         if record is None or record.form != settings.attention or not record.has(at):
             return None
         attention = record.only(at)
-    of_distribution = ("entropy", "varentropy", "margin")
+    names = metric_names(engine.abilities.scores)  # a server's tops give fewer
+    of_distribution: list[str] = [n for n in ("entropy", "varentropy", "margin") if n in names]
     if not len(found) or any(n not in trace.columns for n in of_distribution):
         return None
     logprob = held.logprobs[at, int(found[0])]
@@ -216,9 +232,12 @@ def _offered(
         "time_ms": 0.0,
     }
     columns |= {n: np.array([v], dtype=np.float32) for n, v in own.items()}
-    if not set(metric_names(engine.abilities.scores)) <= set(columns):
+    if not set(names) <= set(columns):
         return None
-    return Step(at, forced, columns, held.slice(at, at + 1), attention, inside)
+    quality = {
+        n: trace.columns[n].quality for n in of_distribution if trace.columns[n].quality != "exact"
+    }
+    return Step(at, forced, columns, held.slice(at, at + 1), attention, inside, quality=quality)
 
 
 def _drawn(start: Trace) -> dict[str, F32]:

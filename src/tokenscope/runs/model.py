@@ -18,6 +18,7 @@ from tokenscope.trace.edits import Edit
 from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
+    from tokenscope.decode.vectors import SteeringVector
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.compare import Compared
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
+    from tokenscope.runs.risk import RiskOf
+    from tokenscope.runs.widget import Explorer
+    from tokenscope.trace.findings import Finding
 
 
 class Model(Engine, Drawn):
@@ -130,6 +134,12 @@ class Model(Engine, Drawn):
 
         return explore(self, given, at, **options)
 
+    def risk(self, trace: Trace, finding: Finding | str, **options: Any) -> RiskOf:
+        """The risk mass of a finding of ``trace``; see ``tokenscope.runs.risk.risk``."""
+        from tokenscope.runs.risk import risk
+
+        return risk(self, trace, finding, **options)
+
     def compare(self, a: Trace, b: Trace, other: Engine | None = None) -> Compared:
         """Two traces side by side, with exact distances between their distributions; ``other``:
         the model that made ``b``, where it is another; see ``tokenscope.runs.compare``."""
@@ -180,6 +190,21 @@ class Model(Engine, Drawn):
         from tokenscope.runs.heads import repeated
 
         return repeated(self, **options)
+
+    def explorer(self, trace: Trace, **options: Any) -> Explorer:
+        """A widget for notebooks: hover, alternatives, click to branch; see ``runs.widget``.
+        Raises MissingError without the extra ``notebook``."""
+        from tokenscope.runs.widget import Explorer
+
+        return Explorer(self, trace, **options)
+
+    def steering_vector(
+        self, positive: Sequence[str], negative: Sequence[str], layer: int, **options: Any
+    ) -> SteeringVector:
+        """The difference of means at a layer; see ``tokenscope.runs.steering``."""
+        from tokenscope.runs.steering import steering_vector
+
+        return steering_vector(self, positive, negative, layer, **options)
 
     def close(self) -> None:
         """Give the model's memory back."""

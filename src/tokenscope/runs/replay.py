@@ -12,7 +12,7 @@ import torch
 from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import InputError, MissingError
-from tokenscope.runs.generate import begin, fork
+from tokenscope.runs.generate import SLOW, begin, fork
 from tokenscope.runs.run import Run
 from tokenscope.runs.settings import Settings
 from tokenscope.trace.columns import F32
@@ -191,7 +191,8 @@ def _environment(engine: Engine, trace: Trace) -> list[str]:
     info, origin = engine.info, trace.origin
     now = {
         "dtype": (origin.dtype, info.dtype), "device": (origin.device, info.device),
-        "kernel": (origin.kernel, info.kernel), "backend": (origin.backend, info.backend),
+        "kernel": (origin.kernel.removesuffix(SLOW), info.kernel),
+        "backend": (origin.backend, info.backend),
         "threads": (origin.threads or torch.get_num_threads(), torch.get_num_threads()),
     }  # fmt: skip
     now |= {n: (origin.versions.get(n, "?"), v) for n, v in info.versions.items()}

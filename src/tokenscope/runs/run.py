@@ -7,7 +7,6 @@ from dataclasses import replace
 from threading import Lock
 
 from tokenscope.control import Control
-from tokenscope.decode.appliers import INNER
 from tokenscope.decode.collect import Collector
 from tokenscope.decode.engine import Engine, Plan
 from tokenscope.decode.step import Step
@@ -18,14 +17,16 @@ from tokenscope.trace.record import Finish, Trace
 class Run:
     """One decoding in progress. Iterate it for Steps (in any one thread); then read ``trace``.
 
-    ``shared``: the measured tokens that came from a parent, or None. ``total``: the most tokens
-    that the trace can have. ``cost``: a sentence on what it takes, "" where that goes without.
+    ``given``: all tokens before the first decoded one. ``shared``: the measured tokens that came
+    from a parent, or None. ``total``: the most tokens that the trace can have. ``cost``: a sentence
+    on what it takes, "" where that goes without.
     """
 
     def __init__(self, engine: Engine, plan: Plan, origin: Origin, language: str) -> None:
         self.shared = plan.shared
         self.total = len(plan.given) + plan.max_new_tokens
         self.n_prompt = plan.n_prompt
+        self.given = plan.given
         self.control = Control()
         self._engine = engine
         self._plan = plan
@@ -83,10 +84,7 @@ class Run:
     def _keep(self) -> None:
         if self._decoding.state is None:
             return
-        inner = self._plan.applied.inner
-        trace = self.trace
-        # a start that was measured under other inner edits (a parent's) is no start for others
-        own = all(
-            tuple(e for e in s.edits if e.kind in INNER) == inner for s in trace.origin.segments
-        )
-        self._engine.prefixes.put(self._decoding.state, trace if own else None, inner)
+        # what was measured is the model's own, whatever edits the tokens were drawn under
+        self._engine.prefixes.put(self._decoding.state, self.trace)
+        if self._decoding.beside is not None:
+            self._engine.prefixes.put(self._decoding.beside, None, self._plan.applied.inner)

@@ -21,6 +21,8 @@ Ids = Annotated[
 ]
 Strings = Annotated[list[String], Field(min_length=1, max_length=1000)]
 Names = Annotated[list[Name], Field(max_length=1000)]
+Layer = Annotated[int, Field(ge=0, le=10_000)]
+Pair = Annotated[list[Position], Field(min_length=2, max_length=2)]
 Cover = Annotated[Finite, Field(ge=0.5, lt=1)]
 Scope = Literal["text", "generated"]
 
@@ -131,25 +133,93 @@ class BanCodeShape(EditShape):
     cover: Annotated[Cover, Field(title="Cover")] = 0.999
 
 
+class AblateShape(EditShape):
+    """Ablate: a head, an attention, an MLP or a layer gives something else than it computed."""
+
+    kind: Literal["ablate"]
+    part: Annotated[Literal["head", "attention", "mlp", "layer"], Field(title="Part")]
+    layer: Annotated[Layer, Field(title="Layer")]
+    head: Annotated[
+        int, Field(title="Head", description="-1 unless the part is a head.", ge=-1, le=10_000)
+    ] = -1
+    how: Annotated[
+        Literal["zero", "mean", "resample"],
+        Field(title="By", description="Nothing, or what it gives on the reference text."),
+    ] = "zero"
+    reference: Annotated[str, Field(title="Reference text", max_length=200_000)] = ""
+    seed: Annotated[int, Field(title="Seed", description="Of resample.", ge=0, le=2**53 - 1)] = 0
+
+
+class AttendShape(EditShape):
+    """Steer attention: attention to some of the prompt's tokens times a factor, 0 blocks it."""
+
+    kind: Literal["attend"]
+    factor: Annotated[Finite, Field(title="Factor", ge=0, le=10_000)]
+    tokens: Annotated[
+        list[Pair],
+        Field(title="Tokens", description="Pairs: first, one past the last.", max_length=1000),
+    ] = []
+    text: Annotated[
+        str, Field(title="Text", description="Every occurrence of it.", max_length=4000)
+    ] = ""
+    region: Annotated[
+        str,
+        Field(title="Region", description="A syntax kind or category: comment.", max_length=4000),
+    ] = ""
+    layers: Annotated[
+        list[Layer], Field(title="Layers", description="Empty: all.", max_length=1000)
+    ] = []
+    heads: Annotated[
+        list[Layer], Field(title="Heads", description="Empty: all.", max_length=1000)
+    ] = []
+
+
+class SteerShape(EditShape):
+    """Steer: a kept steering vector is added to the residual stream before its layer."""
+
+    kind: Literal["steer"]
+    vector: Annotated[str, Field(title="Vector's digest", pattern=r"^[0-9a-f]{64}$")]
+    strength: Annotated[
+        Finite,
+        Field(title="Strength", description="1: the difference of means.", ge=-10_000, le=10_000),
+    ] = 1.0
+
+
+class PatchShape(EditShape):
+    """Patch: at the token "at", a part gives what it gave in another run."""
+
+    kind: Literal["patch"]
+    part: Annotated[Literal["head", "attention", "mlp", "residual"], Field(title="Part")]
+    layer: Annotated[Layer, Field(title="Layer")]
+    source: Annotated[
+        Ids, Field(title="The other run's token ids", min_length=1, max_length=100_000)
+    ]
+    from_token: Annotated[Position, Field(title="Its token")]
+    head: Annotated[
+        int, Field(title="Head", description="-1 unless the part is a head.", ge=-1, le=10_000)
+    ] = -1
+
+
 AnyEdit = Annotated[
     BanShape | BiasShape | BanTextShape | BiasTextShape | RequireShape | RegexShape
-    | JsonSchemaShape | GrammarShape | ViableShape | BanCodeShape,
+    | JsonSchemaShape | GrammarShape | ViableShape | BanCodeShape | AblateShape | AttendShape
+    | SteerShape | PatchShape,
     Field(discriminator="kind"),
 ]  # fmt: skip
-INSIDE: frozenset[str] = frozenset()
+INSIDE = frozenset({"ablate", "attend", "steer", "patch"})
 
 
 class EditField(BaseModel):
-    """One field of a form. ``type``: ``strings`` and ``ids`` are lists; ``code`` is a long text;
-    ``low`` and ``high``: ends of a number; ``choices``: of a ``choice``; ``default`` as text, null
-    where there is none."""
+    """One field of a form. ``type``: ``strings``, ``ids`` and ``spans`` (pairs) are lists; ``code``
+    is a long text; ``low`` and ``high``: ends of a number; ``choices``: of a ``choice``;
+    ``default`` as text, null where there is none."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     title: str
     help: str
-    type: Literal["integer", "number", "text", "code", "strings", "ids", "choice"]
+    type: Literal["integer", "number", "text", "code", "strings", "ids", "spans", "choice"]
     required: bool
     default: str | None
     low: float | None
@@ -217,12 +287,13 @@ def _field(name: str, held: dict[str, Any], required: bool) -> EditField:
 
 def _type(
     whole: dict[str, Any],
-) -> Literal["integer", "number", "text", "code", "strings", "ids", "choice"]:
+) -> Literal["integer", "number", "text", "code", "strings", "ids", "spans", "choice"]:
     if "enum" in whole:
         return "choice"
     kind = whole.get("type")
     if kind == "array":
-        return "ids" if whole["items"].get("type") == "integer" else "strings"
+        held = whole["items"].get("type")
+        return "ids" if held == "integer" else "spans" if held == "array" else "strings"
     if kind == "string":
         return "code" if whole.get("maxLength", 0) >= 10_000 else "text"
     return "integer" if kind == "integer" else "number"

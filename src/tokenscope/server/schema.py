@@ -15,22 +15,25 @@ from tokenscope.server import (
     decoding,
     edit_routes,
     explain_routes,
+    explore_routes,
     library_routes,
     model_routes,
     numbers,
+    recorder_routes,
     routes,
     storage_routes,
     structure_routes,
 )
 from tokenscope.server.explain_wire import ExplainMessage, PatchMessage
+from tokenscope.server.explore_wire import ExploreMessage
 from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 
 
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
-        routes, model_routes, library_routes, decoding, edit_routes, numbers,
-        explain_routes, structure_routes, storage_routes,
+        routes, model_routes, library_routes, recorder_routes, decoding, edit_routes,
+        numbers, explain_routes, explore_routes, structure_routes, storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
 
@@ -47,7 +50,7 @@ def document() -> dict[str, Any]:
     schemas = found["components"]["schemas"]
     template = "#/components/schemas/{model}"
     shapes: dict[str, Any] = {
-        "FeedEvent": HelloEvent | StreamMessage | ExplainMessage | PatchMessage,
+        "FeedEvent": HelloEvent | StreamMessage | ExplainMessage | PatchMessage | ExploreMessage,
         "ErrorResponse": ErrorResponse,
     }  # fmt: skip
     for name, shape in shapes.items():

@@ -114,6 +114,19 @@ class GalleryItem(Response):
     max_new_tokens: int
 
 
+class RecorderInfo(Response):
+    """The recorder (``/v1``). ``requests`` asked since the start, ``recorded`` as branches,
+    ``refused`` for rate or room; ``redacts``: private spans are left out of records."""
+
+    on: bool
+    paused: bool
+    requests: int
+    recorded: int
+    refused: int
+    redacts: bool
+    keep_days: float | None
+
+
 # --- requests ---------------------------------------------------------------------------------
 class Settings(Request):
     """How to decode. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off.
@@ -176,6 +189,12 @@ class ScoreRequest(Request):
     model: ModelId | None = None
     language: Annotated[str, Field(max_length=32)] = ""
     alternatives: Annotated[int, Field(ge=0, le=100)] = 10
+
+
+class RecorderRequest(Request):
+    """Pause the recorder, or go on."""
+
+    paused: bool
 
 
 class TitleRequest(Request):
@@ -312,7 +331,7 @@ class JobInfo(Response):
     """
 
     run: str
-    kind: Literal["generate", "fork", "score", "explain", "patch", "load", "fetch"]
+    kind: Literal["generate", "fork", "score", "explain", "explore", "patch", "load", "fetch"]
     node: str | None
     session: str | None
     running: bool

@@ -29,6 +29,7 @@ from tokenscope.trace import Origin, Trace
 log = logging.getLogger(__name__)
 CACHE_BYTES = 256 << 20
 RETENTION = timedelta(days=30)
+LONG_AGO = "0001-01-01T00:00:00+00:00"
 _EMPTIED = "FROM sessions WHERE deleted <= ? AND id NOT IN (SELECT session FROM nodes)"
 
 
@@ -127,6 +128,16 @@ class Store:
             found = [r["id"] for r in catalogue.live_nodes(c, session)]
         self._retain()
         return [n for n in found if n in self._running]
+
+    def forget_session(self, session: str) -> None:
+        """Remove a session for good, and its branches; none of them may be running.
+
+        Raises NotFound.
+        """
+        with self._write() as c:
+            live_session(c, session)
+            catalogue.change(c, "sessions", session, deleted=LONG_AGO)
+        self._retain() if self._retention is not None else self.purge()
 
     def restore_session(self, session: str) -> SessionRow:
         """Undo ``delete_session``. Raises NotFound when it was purged or never there."""

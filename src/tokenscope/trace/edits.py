@@ -3,8 +3,9 @@
 Two kinds. :class:`Force` happened once, at a position. :class:`Standing` edits hold for the tokens
 of a segment, or for some of them: they are given as ``Settings.edits``, change the distribution
 that is sampled from, and leave the model's own columns alone. Those that rule the text that may
-come are in ``trace.constraints``. Who applies an edit is registered by its kind
-(``decode.appliers``), so that a trace can be read where nothing can be applied.
+come are in ``trace.constraints``, those inside the model in ``trace.inside``. Who applies an edit
+is registered by its kind (``decode.appliers``), so that a trace can be read where nothing can be
+applied.
 """
 
 from __future__ import annotations
@@ -134,6 +135,8 @@ for _name in (
     "bias_text", "ban_text", "require", "regex", "json_schema", "grammar", "viable", "ban_code",
 ):  # fmt: skip
     EDITS.promise(_name, "tokenscope.trace.constraints")
+for _name in ("ablate", "attend", "steer", "patch"):
+    EDITS.promise(_name, "tokenscope.trace.inside")
 
 
 def _ids(name: str, ids: tuple[int, ...]) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from tokenscope.trace.findings import Finding
     from tokenscope.trace.regions import Regions
 
 Finish = Literal["", "length", "eos", "stop", "cancelled", "scored", "stuck", "error"]
@@ -130,6 +131,12 @@ class Trace(Drawn):
         """The syntax regions of the text (see ``tokenscope.code``)."""
         regions: Regions = self.view("regions")
         return regions
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the checks find in the text, tied to tokens (see ``tokenscope.evidence``)."""
+        found: tuple[Finding, ...] = self.view("findings")
+        return found
 
     @property
     def structure(self) -> Any:

@@ -394,6 +394,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/explore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Explore Route
+         * @description What else would have been written: a job; its events are ExploreEvents.
+         */
+        post: operations["explore_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/find": {
         parameters: {
             query?: never;
@@ -595,6 +615,30 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/recorder": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Recorder Route
+         * @description Whether completions of other programs are taken, and recorded.
+         */
+        get: operations["recorder_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Pause Route
+         * @description Pause: clients are answered as before, and nothing is recorded.
+         */
+        patch: operations["pause_route"];
         trace?: never;
     };
     "/api/runs": {
@@ -919,6 +963,55 @@ export interface components {
             value: number;
         };
         /**
+         * AblateShape
+         * @description Ablate: a head, an attention, an MLP or a layer gives something else than it computed.
+         */
+        AblateShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * Head
+             * @description -1 unless the part is a head.
+             * @default -1
+             */
+            head?: number;
+            /**
+             * By
+             * @description Nothing, or what it gives on the reference text.
+             * @default zero
+             * @enum {string}
+             */
+            how?: "zero" | "mean" | "resample";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "ablate";
+            /** Layer */
+            layer: number;
+            /**
+             * Part
+             * @enum {string}
+             */
+            part: "head" | "attention" | "mlp" | "layer";
+            /**
+             * Reference text
+             * @default
+             */
+            reference?: string;
+            /**
+             * Seed
+             * @description Of resample.
+             * @default 0
+             */
+            seed?: number;
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
          * AbleInfo
          * @description What a model would be able to do. ``forks``: anywhere, or only where a state was kept.
          */
@@ -936,6 +1029,56 @@ export interface components {
             forks: "anywhere" | "kept";
             /** Internals */
             internals: boolean;
+        };
+        /**
+         * AttendShape
+         * @description Steer attention: attention to some of the prompt's tokens times a factor, 0 blocks it.
+         */
+        AttendShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /** Factor */
+            factor: number;
+            /**
+             * Heads
+             * @description Empty: all.
+             * @default []
+             */
+            heads?: number[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "attend";
+            /**
+             * Layers
+             * @description Empty: all.
+             * @default []
+             */
+            layers?: number[];
+            /**
+             * Region
+             * @description A syntax kind or category: comment.
+             * @default
+             */
+            region?: string;
+            /**
+             * Text
+             * @description Every occurrence of it.
+             * @default
+             */
+            text?: string;
+            /**
+             * Tokens
+             * @description Pairs: first, one past the last.
+             * @default []
+             */
+            tokens?: number[][];
+            /** Up to token */
+            until?: number | null;
         };
         /**
          * AttributionEvent
@@ -1207,9 +1350,9 @@ export interface components {
         };
         /**
          * EditField
-         * @description One field of a form. ``type``: ``strings`` and ``ids`` are lists; ``code`` is a long text;
-         *     ``low`` and ``high``: ends of a number; ``choices``: of a ``choice``; ``default`` as text, null
-         *     where there is none.
+         * @description One field of a form. ``type``: ``strings``, ``ids`` and ``spans`` (pairs) are lists; ``code``
+         *     is a long text; ``low`` and ``high``: ends of a number; ``choices``: of a ``choice``;
+         *     ``default`` as text, null where there is none.
          */
         EditField: {
             /** Choices */
@@ -1232,7 +1375,7 @@ export interface components {
              * Type
              * @enum {string}
              */
-            type: "integer" | "number" | "text" | "code" | "strings" | "ids" | "choice";
+            type: "integer" | "number" | "text" | "code" | "strings" | "ids" | "spans" | "choice";
         };
         /**
          * EditKind
@@ -1388,7 +1531,262 @@ export interface components {
              */
             type: "start";
         };
-        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"];
+        /**
+         * ExploreBranch
+         * @description A branch that was decoded. ``name``: its number, from 0 on; ``parent``: the branch that it
+         *     leaves at token ``at`` (null: none). ``ids`` and ``text``: from the exploration's ``at`` on.
+         *     ``text_mass``: the probability of its whole text. Its mass is in the state events.
+         */
+        ExploreBranch: {
+            /** At */
+            at: number;
+            /** Finish */
+            finish: string;
+            /** Ids */
+            ids: number[];
+            /** Name */
+            name: number;
+            /** Parent */
+            parent: number | null;
+            /** Text */
+            text: string;
+            /** Text Mass */
+            text_mass: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "branch";
+        };
+        /**
+         * ExploreDecision
+         * @description A decision: ``reach``: the mass that comes to it; ``entropy`` of all tokens there;
+         *     ``semantic`` + ``cosmetic``: of what is told apart, nats.
+         */
+        ExploreDecision: {
+            /** At */
+            at: number;
+            /** Branch */
+            branch: number;
+            /** Cosmetic */
+            cosmetic: number;
+            /** Entropy */
+            entropy: number;
+            /** Reach */
+            reach: number;
+            /** Semantic */
+            semantic: number;
+        };
+        /**
+         * ExploreDecisions
+         * @description Near the end: every decision, and the sums weighted by reach (semantic: the entropy of the
+         *     outcomes). Empty where paths were drawn.
+         */
+        ExploreDecisions: {
+            /** Cosmetic */
+            cosmetic: number;
+            /** Decisions */
+            decisions: components["schemas"]["ExploreDecision"][];
+            /** Semantic */
+            semantic: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "decisions";
+        };
+        /**
+         * ExploreMessage
+         * @description An event of an exploration, as it travels.
+         */
+        ExploreMessage: {
+            /** Event */
+            event: components["schemas"]["ExploreStart"] | components["schemas"]["ProgressEvent"] | components["schemas"]["ExploreBranch"] | components["schemas"]["ExploreState"] | components["schemas"]["ExploreDecisions"] | components["schemas"]["DoneEvent"] | components["schemas"]["ErrorEvent"];
+            /**
+             * Kind
+             * @constant
+             */
+            kind: "explore";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
+        };
+        /**
+         * ExploreOutcome
+         * @description What some branches come to, most mass first; ``low``, ``high``: bounds of its probability
+         *     (sampled: the Wilson interval). ``branches``: names, the one that is shown for it first.
+         */
+        ExploreOutcome: {
+            /** Branches */
+            branches: number[];
+            /** Draws */
+            draws: number;
+            /** High */
+            high: number;
+            /** Label */
+            label: string;
+            /** Low */
+            low: number;
+            /** Mass */
+            mass: number;
+            /** Name */
+            name: string;
+        };
+        /**
+         * ExploreRequest
+         * @description What to follow from token ``at`` on (null: the first generated one); docs/explore.md.
+         *
+         *     ``depth`` null: no limit. ``region``: [start, end) of the tokens at which decisions may lie.
+         *     ``outcome``: bytes, syntax, regex:PATTERN or query:PATTERN. ``temperature``, ``top_p``,
+         *     ``seed``: of the sampled way (null: as the branch was drawn). ``resume``: the run of an
+         *     exploration of this branch that is to be gone on with.
+         */
+        ExploreRequest: {
+            /** At */
+            at?: number | null;
+            /** Budget Tokens */
+            budget_tokens?: number | null;
+            /**
+             * Cover
+             * @default 1
+             */
+            cover?: number;
+            /**
+             * Depth
+             * @default 2
+             */
+            depth?: number | null;
+            /**
+             * Draws
+             * @default 100
+             */
+            draws?: number;
+            /**
+             * Gate
+             * @default 0
+             */
+            gate?: number;
+            /**
+             * Horizon
+             * @default 12
+             */
+            horizon?: number;
+            /**
+             * Least
+             * @default 0
+             */
+            least?: number;
+            /**
+             * Most
+             * @default 500
+             */
+            most?: number;
+            /**
+             * Outcome
+             * @default syntax
+             */
+            outcome?: string;
+            /** Region */
+            region?: number[] | null;
+            /** Resume */
+            resume?: string | null;
+            /** Seed */
+            seed?: number | null;
+            /**
+             * Stop
+             * @default []
+             */
+            stop?: string[];
+            /** Temperature */
+            temperature?: number | null;
+            /** Top P */
+            top_p?: number | null;
+            /**
+             * Way
+             * @default enumerated
+             * @enum {string}
+             */
+            way?: "enumerated" | "sampled" | "greedy";
+            /**
+             * Width
+             * @default 4
+             */
+            width?: number;
+        };
+        /**
+         * ExploreStart
+         * @description First event: where it begins, and what it may take at most. ``seconds``: an estimate, null
+         *     where no pass was timed yet. ``masses_of``: the distribution that masses are of.
+         */
+        ExploreStart: {
+            /** At */
+            at: number;
+            /** Branches */
+            branches: number;
+            /** Bytes */
+            bytes: number;
+            /** Horizon */
+            horizon: number;
+            /**
+             * Masses Of
+             * @enum {string}
+             */
+            masses_of: "model" | "sampler";
+            /** Outcome */
+            outcome: string;
+            /** Run */
+            run: string;
+            /** Seconds */
+            seconds: number | null;
+            /** Tokens */
+            tokens: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "start";
+            /**
+             * Way
+             * @enum {string}
+             */
+            way: "enumerated" | "sampled" | "greedy";
+        };
+        /**
+         * ExploreState
+         * @description How things stand after a wave of branches. ``masses``, ``enumerated_to``, ``draws``: of
+         *     each branch so far, by its name. ``unexplored``: 1 - their sum (sampled: the mass of all texts
+         *     that were not drawn). Entropies in nats.
+         */
+        ExploreState: {
+            /** Draws */
+            draws: number[];
+            /** Entropy */
+            entropy: number;
+            /** Entropy High */
+            entropy_high: number;
+            /** Entropy Low */
+            entropy_low: number;
+            /** Enumerated To */
+            enumerated_to: number[];
+            /** Finished */
+            finished: boolean;
+            /** Masses */
+            masses: number[];
+            /** Outcomes */
+            outcomes: components["schemas"]["ExploreOutcome"][];
+            parts: components["schemas"]["UnexploredParts"];
+            /** Tokens */
+            tokens: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "state";
+            /** Unexplored */
+            unexplored: number;
+        };
+        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"] | components["schemas"]["ExploreMessage"];
         /**
          * ForkRequest
          * @description A branch that differs from its parent at token ``at``.
@@ -1543,7 +1941,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "generate" | "fork" | "score" | "explain" | "patch" | "load" | "fetch";
+            kind: "generate" | "fork" | "score" | "explain" | "explore" | "patch" | "load" | "fetch";
             /** Left S */
             left_s: number | null;
             /** Node */
@@ -1967,6 +2365,41 @@ export interface components {
             token?: number | null;
         };
         /**
+         * PatchShape
+         * @description Patch: at the token "at", a part gives what it gave in another run.
+         */
+        PatchShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /** Its token */
+            from_token: number;
+            /**
+             * Head
+             * @description -1 unless the part is a head.
+             * @default -1
+             */
+            head?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "patch";
+            /** Layer */
+            layer: number;
+            /**
+             * Part
+             * @enum {string}
+             */
+            part: "head" | "attention" | "mlp" | "residual";
+            /** The other run's token ids */
+            source: number[];
+            /** Up to token */
+            until?: number | null;
+        };
+        /**
          * PatchStart
          * @description First event of a patch map: what it will cost; cancel with the runs route.
          */
@@ -2031,6 +2464,35 @@ export interface components {
             start: number;
             /** Text */
             text: string;
+        };
+        /**
+         * RecorderInfo
+         * @description The recorder (``/v1``). ``requests`` asked since the start, ``recorded`` as branches,
+         *     ``refused`` for rate or room; ``redacts``: private spans are left out of records.
+         */
+        RecorderInfo: {
+            /** Keep Days */
+            keep_days: number | null;
+            /** On */
+            on: boolean;
+            /** Paused */
+            paused: boolean;
+            /** Recorded */
+            recorded: number;
+            /** Redacts */
+            redacts: boolean;
+            /** Refused */
+            refused: number;
+            /** Requests */
+            requests: number;
+        };
+        /**
+         * RecorderRequest
+         * @description Pause the recorder, or go on.
+         */
+        RecorderRequest: {
+            /** Paused */
+            paused: boolean;
         };
         /**
          * RegexShape
@@ -2210,7 +2672,7 @@ export interface components {
              * Edits
              * @default []
              */
-            edits?: (components["schemas"]["BanShape"] | components["schemas"]["BiasShape"] | components["schemas"]["BanTextShape"] | components["schemas"]["BiasTextShape"] | components["schemas"]["RequireShape"] | components["schemas"]["RegexShape"] | components["schemas"]["JsonSchemaShape"] | components["schemas"]["GrammarShape"] | components["schemas"]["ViableShape"] | components["schemas"]["BanCodeShape"])[];
+            edits?: (components["schemas"]["BanShape"] | components["schemas"]["BiasShape"] | components["schemas"]["BanTextShape"] | components["schemas"]["BiasTextShape"] | components["schemas"]["RequireShape"] | components["schemas"]["RegexShape"] | components["schemas"]["JsonSchemaShape"] | components["schemas"]["GrammarShape"] | components["schemas"]["ViableShape"] | components["schemas"]["BanCodeShape"] | components["schemas"]["AblateShape"] | components["schemas"]["AttendShape"] | components["schemas"]["SteerShape"] | components["schemas"]["PatchShape"])[];
             /**
              * Max New Tokens
              * @default 128
@@ -2279,6 +2741,32 @@ export interface components {
              * @enum {string}
              */
             type: "start";
+        };
+        /**
+         * SteerShape
+         * @description Steer: a kept steering vector is added to the residual stream before its layer.
+         */
+        SteerShape: {
+            /**
+             * From token
+             * @default 0
+             */
+            at?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "steer";
+            /**
+             * Strength
+             * @description 1: the difference of means.
+             * @default 1
+             */
+            strength?: number;
+            /** Up to token */
+            until?: number | null;
+            /** Vector's digest */
+            vector: string;
         };
         /**
          * StepEvent
@@ -2512,6 +3000,18 @@ export interface components {
             qualities: ("exact" | "bound" | "estimate")[];
             /** Specials */
             specials: components["schemas"]["SpecialToken"][];
+        };
+        /**
+         * UnexploredParts
+         * @description The mass that no branch holds, by where it went; see docs/explore.md.
+         */
+        UnexploredParts: {
+            /** Other Tokens */
+            other_tokens: number;
+            /** Skipped */
+            skipped: number;
+            /** Waiting */
+            waiting: number;
         };
         /**
          * ViabilityResponse
@@ -3262,6 +3762,41 @@ export interface operations {
             };
         };
     };
+    explore_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExploreRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     find_route: {
         parameters: {
             query: {
@@ -3596,6 +4131,68 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ViabilityRow"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    recorder_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecorderInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    pause_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RecorderRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecorderInfo"];
                 };
             };
             /** @description Refused. */

@@ -61,6 +61,13 @@ class Part(Protocol):
         """The edges to change in a layer."""
         ...
 
+    def shift(
+        self, layer: int, first: int, n: int, keys: int, like: Tensor, heads: int
+    ) -> Tensor | None:
+        """(heads, n, keys): what is added to the scores of the ``n`` queries from position
+        ``first`` on, in the dtype and on the device of ``like``; None: nothing."""
+        ...
+
     def block(self, batch_heads: int, keys: int) -> int:
         """How many query rows may be computed at a time."""
         ...
@@ -112,13 +119,19 @@ def attend(
     edges = part.edges_in(layer) if part is not None else ()
     lo, hi = part.wanted(layer, offset, n) if part is not None else (0, 0)
     lo, hi = max(lo, 0), min(hi, n)
-    whole = n == 1 or bool(edges) or not plain_scores(module, extras)
+    shift = None
+    if part is not None:
+        shift = part.shift(layer, offset, n, keys, query, query.shape[1])
+    whole = n == 1 or bool(edges) or shift is not None or not plain_scores(module, extras)
     size = part.block(query.shape[0] * query.shape[1], keys) if part is not None else n
     outputs = []
     for start in range(0 if whole else lo, n if whole else hi, size):
         end = min(start + size, n if whole else hi)
         rows = query[:, :, start:end]
         add = _additive(attention_mask, query, keys, start, end)
+        if shift is not None:
+            moved = shift[None, :, start:end]
+            add = moved if add is None else add + moved
         here = [(r, e) for r, e in edges if offset + start <= e.query < offset + end]
         out, weights = _rows(module, rows, key, value, add, scaling, extras, here, offset + start)
         if whole:

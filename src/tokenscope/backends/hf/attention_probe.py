@@ -55,6 +55,12 @@ class Probe:
         """The edges that concern ``layer``."""
         return [(r, e) for r, e in self.edges if e.layer is None or e.layer == layer]
 
+    def shift(
+        self, layer: int, first: int, n: int, keys: int, like: Tensor, heads: int
+    ) -> Tensor | None:
+        """Scores are left as they are."""
+        return None
+
     def block(self, batch_heads: int, keys: int) -> int:
         """So many rows that their scores stay within ``BLOCK_BYTES``."""
         return block_rows(batch_heads, keys)

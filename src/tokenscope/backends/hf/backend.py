@@ -5,20 +5,22 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 
-from tokenscope.backends.hf import chat, deferred, recorder
+from tokenscope.backends.hf import changes, chat, deferred, recorder
+from tokenscope.backends.hf.anatomy import Anatomy, read_anatomy
 from tokenscope.backends.hf.cache import (
     GrowingLayer,
     cache_argument,
     growing_cache,
     plain_layers,
 )
-from tokenscope.backends.hf.compact import MOST_TOKENS, CompactStep, LeanFeed
+from tokenscope.backends.hf.compact import CompactStep, LeanFeed
 from tokenscope.backends.hf.infill import InfillMarks, find_stops
 from tokenscope.backends.hf.vocabulary import Vocabulary
 from tokenscope.backends.protocol import Abilities, Extension, Feed, ForkKind, Full, ModelInfo
@@ -85,7 +87,7 @@ class TransformersBackend:
             if hasattr(module, name)
         ]  # fmt: skip
         kind: ForkKind = "crop" if self._plain is not None else "copy"
-        self.abilities = replace(self.abilities, fork=kind)
+        self.abilities = replace(self.abilities, fork=kind, pools=self.compact is not None)
         self._embeddings = int(self.model.get_input_embeddings().weight.shape[0])
 
     # --- text ------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ class TransformersBackend:
         return [out[n] for n in range(len(feeds))]
 
     def _lean(self, feed: Feed) -> bool:
-        return self.compact is not None and feed.state.plain and len(feed.ids) <= MOST_TOKENS
+        return self.compact is not None and feed.state.plain and not feed.changes
 
     def _extend_lean(self, feeds: Sequence[Feed]) -> list[Extension]:
         """The tokens of all feeds through the weights together."""
@@ -194,7 +196,7 @@ class TransformersBackend:
             raise InputError("state", "is fed twice at once")
         seen.add(id(feed.state))
         if feed.changes:
-            raise AbilityError("this backend cannot change the model's inside while it decodes")
+            self._check_changes(feed)
         if n == 0:
             raise InputError("ids", "nothing to feed")
         context = self.info.context
@@ -206,6 +208,14 @@ class TransformersBackend:
             bad = next(i for i in feed.ids if not 0 <= i < self._embeddings)
             raise InputError("token id", f"{bad} is not in 0..{self._embeddings - 1}")
 
+    def _check_changes(self, feed: Feed) -> None:
+        changes.check(feed.changes, self.anatomy)
+        weighed = any(isinstance(c, changes.Weighed) for c in feed.changes)
+        if weighed and self.info.kernel != recorder.KERNEL:
+            raise AbilityError("this model decodes with its own attention, which cannot be changed")
+        if weighed and not feed.state.plain:
+            raise AbilityError("this model's memory does not keep all keys: attention stays as is")
+
     def _extend(self, feed: Feed) -> Extension:
         state, ids = feed.state, feed.ids
         past, n = len(state.ids), len(ids)
@@ -215,7 +225,9 @@ class TransformersBackend:
             # Recurrent families start a multi-token feed from a blank convolution window, which
             # is wrong in the middle of a sequence; one token at a time is right everywhere.
             parts = [
-                self._extend(Feed(state, [i], int(last >= n - at), int(wanted >= n - at)))
+                self._extend(
+                    Feed(state, [i], int(last >= n - at), int(wanted >= n - at), feed.changes)
+                )
                 for at, i in enumerate(ids)
             ]
             return _joined(parts)
@@ -231,7 +243,13 @@ class TransformersBackend:
             recorded = self.info.kernel == recorder.KERNEL
             if last and not recorded:
                 asked["output_attentions"] = True
-            with recorder.recording(last if recorded else 0) as sink:
+            weighed = [c for c in feed.changes if isinstance(c, changes.Weighed)]
+            with (
+                changes.hanging(feed.changes, self.anatomy, past)
+                if feed.changes
+                else nullcontext(),
+                recorder.recording(last if recorded else 0, weighed) as sink,
+            ):
                 if self._splits:
                     out = self.model.model(**asked)
                 else:
@@ -251,6 +269,11 @@ class TransformersBackend:
                 hidden = out.last_hidden_state[0, n - wanted :]
                 return Extension(deferred.scores(hidden, self.model), attention)
             return Extension(Full(out.logits[0, -wanted:].float()), attention)
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """Where the model's parts are. Raises AbilityError for a family that is not mapped."""
+        return read_anatomy(self.model)
 
     @cached_property
     def _splits(self) -> bool:
@@ -286,6 +309,14 @@ class TransformersBackend:
             return CacheState(list(state.ids), cache, False, inner)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             raise AbilityError(f"this model's memory cannot be copied ({error})") from error
+
+    def settle(self, state: CacheState) -> None:
+        """Copy what lies in the slab of the states under way; drop the slab after the last one."""
+        if state.plain:
+            for layer in state.cache.layers:
+                layer.settle()
+        if self.compact is not None:
+            self.compact.rest()
 
     def close(self) -> None:
         """Drop the weights; states that others hold keep only their own memory."""

@@ -81,10 +81,10 @@ class Int8Linear(nn.Linear):
     scales: Tensor
 
     def __init__(self, like: nn.Linear) -> None:
-        nn.Module.__init__(self)
+        nn.Module.__init__(self)  # not Linear's: no weight is made
         self.in_features, self.out_features = like.in_features, like.out_features
-        self._parameters["weight"] = like.weight
-        self._parameters["bias"] = like._parameters["bias"]
+        self._parameters["weight"] = like._parameters["weight"]
+        self.register_parameter("bias", like._parameters["bias"])
 
     def put(self, codes: Tensor, scales: Tensor) -> None:
         """Take these in place of a float weight."""

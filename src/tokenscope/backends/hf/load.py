@@ -134,7 +134,7 @@ def _open(
     )  # fmt: skip
     abilities = Abilities(
         attention=bool(found.layers), infill=marks is not None, chat=template is not None,
-        internals=way.resident is None,
+        internals=way.resident is None, changes=way.resident is None,
     )  # fmt: skip
     return TransformersBackend(
         model, vocabulary, info, abilities, _stops(model, opened, claims.rows), start, marks,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
@@ -13,12 +14,15 @@ from tokenscope.backends.protocol import Abilities, Backend, ModelInfo
 from tokenscope.backends.remote import shapes
 from tokenscope.backends.remote.address import ServerAddress, parse, permit
 from tokenscope.backends.remote.connection import Connection, Limits
+from tokenscope.backends.remote.dialects import Ollama, OpenAI
 from tokenscope.backends.remote.keys import key_for
 from tokenscope.backends.remote.llamacpp import CERTAIN, LlamaServer
-from tokenscope.backends.remote.words import Table
-from tokenscope.errors import AbilityError
+from tokenscope.backends.remote.text_server import TextServer
+from tokenscope.backends.remote.words import Seen, Table
+from tokenscope.errors import AbilityError, InputError, RemoteError
 
 MOST_VOCABULARY = 1 << 19
+OWN = "it tells no ids: the numbers of tokens are ours, and a prompt it does not cut is one token"
 
 
 def load(address: str, allowed: Sequence[str] = (), limits: Limits = Limits()) -> Backend:
@@ -40,7 +44,9 @@ def load(address: str, allowed: Sequence[str] = (), limits: Limits = Limits()) -
         props = connection.get("/props")
         if isinstance(props, dict) and "default_generation_settings" in props:
             return llamacpp(connection, where, props, notes)
-        raise AbilityError("this server is of a kind that is not known here")
+        if isinstance(connection.get("/api/version"), dict):
+            return ollama(connection, where, notes)
+        return openai(connection, where, notes)
     except BaseException:
         connection.close()
         raise
@@ -50,7 +56,7 @@ def llamacpp(
     connection: Connection, where: ServerAddress, props: dict[str, Any], notes: Sequence[str]
 ) -> LlamaServer:
     """A llama.cpp server, its whole vocabulary read once."""
-    about = _model(connection.get("/v1/models"))
+    about = _model(connection.get("/v1/models"), where.model)
     meta: dict[str, Any] = shapes.field(about, "meta", dict, "/v1/models")
     size = shapes.field(meta, "n_vocab", int, "/v1/models")
     table = _table(connection, size)
@@ -87,6 +93,92 @@ def llamacpp(
     return made
 
 
+def openai(connection: Connection, where: ServerAddress, notes: Sequence[str]) -> TextServer:
+    """A server of which only OpenAI's routes are known. Raises AbilityError where it tells no
+    log-probabilities."""
+    listed = connection.get("/v1/models")
+    if listed is None:
+        raise AbilityError("this server is of a kind that is not known here")
+    about = _model(listed, where.model)
+    name = str(about.get("id", ""))
+    most = _most_candidates(connection, name)
+    dialect = OpenAI(connection, name, most)
+    with suppress(RemoteError, InputError):
+        dialect.echoes = _echo_of(dialect, "def f(x):\n") > 1
+    can = ["streams", "forks by text", f"tells {most} candidates of a position"]
+    can.append("scores a text in one request" if dialect.echoes else "cannot score a text")
+    return _text_server(
+        connection, where, dialect, name, [*notes, f"found at connect: it {', '.join(can)}", OWN],
+        scoring=dialect.echoes, told={"id": name, "root": str(about.get("root", ""))},
+        context=_whole(about, "max_model_len"),
+    )  # fmt: skip
+
+
+def _echo_of(dialect: OpenAI, text: str) -> int:
+    """Tokens of an echo of ``text``, tried out; 0 where the server does not echo."""
+    dialect.echoes = True
+    try:
+        return len(dialect.echo(text, 1, lambda: False) or ())
+    finally:
+        dialect.echoes = False
+
+
+def _most_candidates(connection: Connection, name: str) -> int:
+    """The most candidates that the server agrees to tell."""
+    for most in (20, 10, 5, 1):
+        body = {"model": name, "prompt": "x =", "max_tokens": 1, "logprobs": most,
+                "temperature": 0.0}  # fmt: skip
+        try:
+            answer = connection.post("/v1/completions", body)
+        except InputError:
+            continue
+        held = answer.get("choices") if isinstance(answer, dict) else None
+        first = held[0] if isinstance(held, list) and held else None
+        if not isinstance(first, dict):
+            raise shapes.strange("it has no choices")
+        if first.get("logprobs") is not None:
+            return most
+        break
+    raise AbilityError("this server tells no log-probabilities; there is nothing to show")
+
+
+def ollama(connection: Connection, where: ServerAddress, notes: Sequence[str]) -> TextServer:
+    """Ollama by its own routes: its OpenAI ones tell no log-probabilities of prompts."""
+    tags = connection.get("/api/tags")
+    models = tags.get("models") if isinstance(tags, dict) else None
+    rows = [m for m in models or () if isinstance(m, dict)] if isinstance(models, list) else []
+    about = _model({"data": [{**m, "id": m.get("name")} for m in rows]}, where.model)
+    name = str(about.get("id", ""))
+    details = about.get("details") if isinstance(about.get("details"), dict) else {}
+    can = "found at connect: it streams and forks by text, and cannot score a text"
+    return _text_server(
+        connection, where, Ollama(connection, name), name, [*notes, can, OWN], scoring=False,
+        told={"digest": str(about.get("digest", "")), "id": name}, context=None,
+        dtype=str((details or {}).get("quantization_level", "not told")),
+    )  # fmt: skip
+
+
+def _text_server(
+    connection: Connection, where: ServerAddress, dialect: OpenAI | Ollama, name: str,
+    notes: Sequence[str], *, scoring: bool, told: dict[str, str], context: int | None,
+    dtype: str = "not told",
+) -> TextServer:  # fmt: skip
+    digest = hashlib.sha256(b"told by a server" + json.dumps(told, sort_keys=True).encode())
+    info = ModelInfo(
+        name=name[:100] or "model", path=where.root, architecture="not told",
+        backend=f"{dialect.name} server", parameters=None, layers=None, heads=None, kv_heads=None,
+        hidden=None, vocab=None, context=context, dtype=dtype[:40],
+        device=f"{where.host}:{where.port}", kernel="server", model_digest=digest.hexdigest(),
+        tokenizer_digest=Seen.digest, attention_layers=(), state_bytes_per_token=0,
+        notes=tuple(notes), versions={},
+    )  # fmt: skip
+    abilities = Abilities(
+        scores="top", attention=False, fork="none", infill=False, chat=False, internals=False,
+        vocabulary=True, steps=False, stream=True, scoring=scoring,
+    )  # fmt: skip
+    return TextServer(connection, info, abilities, dialect)
+
+
 def found(infill: bool, chat: bool) -> list[str]:
     """What was found at connect, as a note."""
     can = [
@@ -96,11 +188,18 @@ def found(infill: bool, chat: bool) -> list[str]:
     return [f"found at connect: it {', '.join(can)}; attention and internals stay there"]
 
 
-def _model(listed: Any) -> dict[str, Any]:
+def _model(listed: Any, name: str = "") -> dict[str, Any]:
+    """The model that is meant among those that a server lists. Raises InputError."""
     data = listed.get("data") if isinstance(listed, dict) else None
-    if not isinstance(data, list) or not data or not isinstance(data[0], dict):
-        raise shapes.strange("/v1/models lists no model")
-    return data[0]
+    if not isinstance(data, list) or not data or not all(isinstance(m, dict) for m in data):
+        raise shapes.strange("it lists no model")
+    if not name and len(data) == 1:
+        return dict(data[0])
+    for about in data:
+        if name and about.get("id") == name:
+            return dict(about)
+    known = ", ".join(str(m.get("id"))[:60] for m in data[:12])
+    raise InputError("server", f"name one of its models after a # in the address: {known}")
 
 
 def _whole(meta: dict[str, Any], name: str) -> int | None:

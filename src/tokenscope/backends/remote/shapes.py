@@ -8,8 +8,9 @@ The chat-like one (llama.cpp, OpenAI's chat, Ollama): an entry per token with ``
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from tokenscope.errors import RemoteError
 LEAST = -1e30  # what servers write for ln 0
 SLACK = 1e-3  # how far rounding may lift a probability above 1
 MOST_ENTRIES = 1 << 20
+Pair = tuple[int, float]  # an id and its logprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,16 @@ def legacy(value: Any) -> list[Entry]:
         held = tuple(_named(t, p) for t, p in (top or {}).items())
         out.append(Entry(_named(token, logprob), held))
     return out
+
+
+def _sure(best: Sequence[Pair], vague: Container[int], rest: float) -> list[Pair]:
+    """The first ones that nothing hidden can stand before."""
+    return list(takewhile(lambda c: c[0] not in vague and math.exp(c[1]) > rest, best))
+
+
+def _vague(c: Candidate) -> bool:
+    """Whether its text is no whole character and its bytes are not told."""
+    return c.bytes is None and "\ufffd" in c.text
 
 
 def _no_entry() -> bool:
@@ -156,6 +168,9 @@ def top_of(rows: Sequence[Entry], number: Callable[[Candidate], int], k: int) ->
             if not math.isnan(c.logprob):
                 held.setdefault(number(c), c.logprob)
         best = sorted(held.items(), key=lambda item: (-item[1], item[0]))[:width]
+        vague = {number(c) for c in row.top if _vague(c)}
+        if vague:  # several may have fallen together; each of them has at most the rest
+            best = _sure(best, vague, 1.0 - sum(math.exp(p) for p in held.values()))
         ids[n, : len(best)] = [i for i, _ in best]
         logprobs[n, : len(best)] = [p for _, p in best]
         total = sum(math.exp(p) for p in held.values())

@@ -125,7 +125,9 @@ def _result(
     }  # fmt: skip
     risk = next((r for r in sample.get("risks", ()) if number in r["findings"]), None)
     if risk is not None:
-        made["properties"]["risk"] = {k: risk[k] for k in ("lower", "upper", "method", "price")}
+        made["properties"]["risk"] = {
+            k: risk[k] for k in ("lower", "upper", "method", "price", "cost")
+        }
         made["codeFlows"] = [{"threadFlows": [{"locations": [
             {"location": _location(uri, data, point, point["text"], point["said"]),
              "importance": "essential"} for point in risk["decisions"]]}]}]  # fmt: skip

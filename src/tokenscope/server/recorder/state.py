@@ -7,17 +7,21 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import anyio
 
 from tokenscope.errors import BusyError
+from tokenscope.server.recorder.redact import Redaction
 from tokenscope.store import Store
+from tokenscope.store.rows import now
+from tokenscope.trace.edits import Edit
 
 BRANCHES = 500  # of a session; then the next one begins
+TITLE = "Recorder: "  # a session that is renamed is no longer the recorder's to forget
 PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
@@ -40,10 +44,20 @@ class RecorderLimits:
 
 
 class Recorder:
-    """One per server. ``places``: completions that run at once, the page keeps the rest."""
+    """One per server. ``places``: completions that run at once, the page keeps the rest.
 
-    def __init__(self, limits: RecorderLimits = RecorderLimits(), places: int = 6) -> None:
+    ``redaction``: what no record may hold. ``keep``: days that sessions are kept, 0 for ever.
+    ``edits``: in force for every completion.
+    """
+
+    def __init__(
+        self, limits: RecorderLimits = RecorderLimits(), places: int = 6,
+        redaction: Redaction | None = None, keep: float = 0.0, edits: Sequence[Edit] = (),
+    ) -> None:  # fmt: skip
         self.limits = limits
+        self.redaction = redaction
+        self.keep = keep
+        self.edits = tuple(edits)
         self.paused = False
         self.requests = self.recorded = self.refused = 0
         self._places = places
@@ -56,15 +70,15 @@ class Recorder:
 
     def admit(self) -> None:
         """Count a request. Raises RateError."""
-        now = time.monotonic()
+        moment = time.monotonic()
         with self._guard:
-            while self._times and now - self._times[0] > 60.0:
+            while self._times and moment - self._times[0] > 60.0:
                 self._times.popleft()
             if len(self._times) >= self.limits.rate:
                 self.refused += 1
-                left = int(60.0 - (now - self._times[0])) + 1
+                left = int(60.0 - (moment - self._times[0])) + 1
                 raise RateError(f"more than {self.limits.rate} requests in a minute", left)
-            self._times.append(now)
+            self._times.append(moment)
             self.requests += 1
 
     @asynccontextmanager
@@ -89,10 +103,20 @@ class Recorder:
         finally:
             self._turns.release()
 
+    def forget(self, store: Store) -> int:
+        """Remove for good the sessions that have not changed for ``keep`` days. How many."""
+        if not self.keep:
+            return 0
+        before = now(timedelta(days=self.keep))
+        old = [s for s in store.sessions() if s.title.startswith(TITLE) and s.updated < before]
+        for session in old:
+            store.forget_session(session.id)
+        return len(old)
+
     def session(self, store: Store, client: str) -> str:
         """The session of a client and day, made when there is none; ``client``: its User-Agent."""
         found = PRODUCT.search(client)
-        title = f"Recorder: {found.group() if found else 'client'}, {datetime.now(UTC):%Y-%m-%d}"
+        title = f"{TITLE}{found.group() if found else 'client'}, {datetime.now(UTC):%Y-%m-%d}"
         with self._guard:
             held = self._sessions.get(title)
             if held is None:
@@ -100,6 +124,7 @@ class Recorder:
                 held = (kept[0].id, kept[0].branches) if kept else None
             alive = held is not None and any(s.id == held[0] for s in store.sessions())
             if held is None or held[1] >= BRANCHES or not alive:
+                self.forget(store)
                 held = (store.new_session(title).id, 0)
             self._sessions[title] = (held[0], held[1] + 1)
             self.recorded += 1

@@ -10,23 +10,38 @@ import numpy as np
 
 from tokenscope.decode.step import Step
 from tokenscope.runs.run import Run
+from tokenscope.server.recorder.redact import Redacted, Redaction
 from tokenscope.server.recorder.text import Word
 from tokenscope.trace import Alternatives, Tokens, Trace
 
 
 class Tap:
-    """A Run for whoever writes it down; ``tell(step)`` comes after a step was written."""
+    """A Run for whoever writes it down; ``tell(step)`` comes after a step was written.
 
-    def __init__(self, run: Run, tell: Callable[[Step], None]) -> None:
+    ``patterns``: what is written lacks what they find; a line is then written once it is whole.
+    """
+
+    def __init__(
+        self, run: Run, tell: Callable[[Step], None], patterns: Redaction | None = None
+    ) -> None:
         self._run = run
         self._tell = tell
+        self._hidden = None if patterns is None else Redacted(patterns, run.given)
         self.shared, self.n_prompt, self.total = run.shared, run.n_prompt, run.total
         self.cost = run.cost
+        self.heard = run.shared  # what the client is told of it
+        if self.shared is not None and self._hidden is not None:
+            self.shared = self._hidden.trace(self.shared)
 
     def __iter__(self) -> Iterator[Step]:
         for step in self._run:
-            yield step
+            if self._hidden is None:
+                yield step
+            else:
+                yield from self._hidden.ready(step)
             self._tell(step)
+        if self._hidden is not None:
+            yield from self._hidden.ready(None)
 
     def cancel(self) -> None:
         """End within one step."""
@@ -39,8 +54,9 @@ class Tap:
 
     @property
     def trace(self) -> Trace:
-        """Everything so far."""
-        return self._run.trace
+        """Everything so far that may be written."""
+        trace = self._run.trace
+        return trace if self._hidden is None else self._hidden.trace(trace)
 
 
 class Ears:

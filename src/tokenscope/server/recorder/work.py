@@ -63,8 +63,8 @@ def begin(house: House, recorder: Recorder, wanted: Wanted, ears: Ears) -> Begun
     model = house.models.get(wanted.body.model)
     if recorder.paused:
         return _unrecorded(house, model, wanted, ears)
-    with begun(house, model, "generate", wanted.body) as beginning:
-        tap = Tap(wanted.start(model), ears.tell)
+    with begun(house, model, "generate", _kept(wanted.body, recorder)) as beginning:
+        tap = Tap(wanted.start(model), ears.tell, recorder.redaction)
         session = recorder.session(house.store, wanted.client)
 
         def work(
@@ -78,6 +78,19 @@ def begin(house: House, recorder: Recorder, wanted: Wanted, ears: Ears) -> Begun
         info = beginning.go(tap, session, work=work)  # type: ignore[arg-type]
         job = house.jobs.get(info.run)
         return Begun(tap, job.cancel)
+
+
+def _kept(body: wire.GenerateRequest, recorder: Recorder) -> wire.GenerateRequest:
+    """What of a request may be kept."""
+    hide = recorder.redaction
+    if hide is None:
+        return body
+    messages = body.messages
+    if messages is not None:
+        messages = [m.model_copy(update={"content": hide.text(m.content) or ""}) for m in messages]
+    return body.model_copy(update={
+        "prompt": hide.text(body.prompt), "suffix": hide.text(body.suffix), "messages": messages,
+    })  # fmt: skip
 
 
 def _unrecorded(house: House, model: Model, wanted: Wanted, ears: Ears) -> Begun:
@@ -111,5 +124,5 @@ def _unrecorded(house: House, model: Model, wanted: Wanted, ears: Ears) -> Begun
 
 def steps_of(begun: Begun) -> list[Step | Trace]:
     """What was measured before the run began, as one piece; or nothing."""
-    shared = begun.tap.shared
+    shared = begun.tap.heard
     return [shared] if shared is not None and len(shared) else []
