@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from tokenscope.server import (
     decoding,
     edit_routes,
+    evidence_routes,
     explain_routes,
     explore_routes,
     library_routes,
@@ -33,7 +34,7 @@ def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
         routes, model_routes, library_routes, recorder_routes, decoding, edit_routes,
-        numbers, explain_routes, explore_routes, structure_routes, storage_routes,
+        numbers, explain_routes, explore_routes, structure_routes, evidence_routes, storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
 

@@ -434,6 +434,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/findings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Findings Route
+         * @description What the checks find in a branch's text, also in one that still grows.
+         */
+        get: operations["findings_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/fork": {
         parameters: {
             query?: never;
@@ -531,6 +551,26 @@ export interface paths {
          * @description Undo ``delete`` of a branch.
          */
         post: operations["restore_node"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/risk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Risk Route
+         * @description The risk mass of the finding by ``rule`` that begins at byte ``start``: takes seconds.
+         */
+        get: operations["risk_route"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1313,6 +1353,25 @@ export interface components {
             type: "committed";
         };
         /**
+         * DecisionPoint
+         * @description A token after which the risk is surely higher than before it; ``banned``: what banning it
+         *     there would leave (null: not enumerated), for ``ban_cost`` nats (null: no finite number).
+         */
+        DecisionPoint: {
+            /** After */
+            after: number[];
+            /** Ban Cost */
+            ban_cost: number | null;
+            /** Banned */
+            banned: number[] | null;
+            /** Before */
+            before: number[];
+            /** Text */
+            text: string;
+            /** Token */
+            token: number;
+        };
+        /**
          * DefinitionInfo
          * @description What a number means. ``limits``: what it does not show.
          */
@@ -1787,6 +1846,53 @@ export interface components {
             unexplored: number;
         };
         FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"] | components["schemas"]["ExploreMessage"];
+        /**
+         * FindingResponse
+         * @description What a check detected at the bytes ``start..end``; ``tokens``: half-open, null where the
+         *     text has none there. ``cwe`` 0: none fits.
+         */
+        FindingResponse: {
+            /**
+             * Confidence
+             * @enum {string}
+             */
+            confidence: "low" | "medium" | "high";
+            /** Cwe */
+            cwe: number;
+            /** End */
+            end: number;
+            /** Message */
+            message: string;
+            /** Rule */
+            rule: string;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "low" | "medium" | "high";
+            /** Source */
+            source: string;
+            /** Start */
+            start: number;
+            /** Tokens */
+            tokens: number[] | null;
+        };
+        /**
+         * FindingsResponse
+         * @description Findings in order of their bytes. ``notes``: what a check could not do, or did first.
+         */
+        FindingsResponse: {
+            /** Checks */
+            checks: string[];
+            /** Complete */
+            complete: boolean;
+            /** Findings */
+            findings: components["schemas"]["FindingResponse"][];
+            /** Language */
+            language: string;
+            /** Notes */
+            notes: string[];
+        };
         /**
          * ForkRequest
          * @description A branch that differs from its parent at token ``at``.
@@ -2540,6 +2646,38 @@ export interface components {
             within?: number | null;
         };
         /**
+         * RiskResponse
+         * @description The probability of continuations with the finding from token ``at`` on, in ``lower..upper``,
+         *     under the model's own distribution. ``price``: nats of the safe way (null: there is none).
+         */
+        RiskResponse: {
+            /** At */
+            at: number;
+            /** Cost */
+            cost: (number | null)[];
+            /** Decisions */
+            decisions: components["schemas"]["DecisionPoint"][];
+            /** Draws */
+            draws: number;
+            /** Lower */
+            lower: number;
+            /** Method */
+            method: string;
+            /** Paths */
+            paths: number;
+            /** Price */
+            price: number | null;
+            /** Rule */
+            rule: string;
+            safe: components["schemas"]["SafeWay"] | null;
+            /** Said */
+            said: string;
+            /** Unexplored */
+            unexplored: number;
+            /** Upper */
+            upper: number;
+        };
+        /**
          * RollupResponse
          * @description A column over the groups of a level, one list per field; null where no token entered.
          *
@@ -2595,6 +2733,18 @@ export interface components {
             top: (number | null)[];
             /** Undefined */
             undefined: number[];
+        };
+        /**
+         * SafeWay
+         * @description The likeliest continuation from byte ``start`` on without the finding, and its mass.
+         */
+        SafeWay: {
+            /** Mass */
+            mass: number;
+            /** Start */
+            start: number;
+            /** Text */
+            text: string;
         };
         /**
          * ScoreRequest
@@ -3832,6 +3982,39 @@ export interface operations {
             };
         };
     };
+    findings_route: {
+        parameters: {
+            query?: {
+                language?: string;
+            };
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FindingsResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     fork_route: {
         parameters: {
             query?: never;
@@ -3992,6 +4175,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SessionResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    risk_route: {
+        parameters: {
+            query: {
+                rule: string;
+                start: number;
+                most?: number;
+                draws?: number;
+            };
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RiskResponse"];
                 };
             };
             /** @description Refused. */
