@@ -17,7 +17,8 @@ from tokenscope.errors import AbilityError, CapacityError, InputError, RemoteErr
 from tokenscope.runs.generate import Settings, generate
 from tokenscope.runs.generate import score as begin_score
 from tokenscope.runs.model import Model, load
-from tokenscope.trace.edits import Ban
+from tokenscope.trace.constraints import Regex
+from tokenscope.trace.edits import Ban, Bias
 from tokenscope.trace.record import Trace
 
 pytest.importorskip("xllamacpp", reason="the extra [gguf] is not installed")
@@ -98,6 +99,17 @@ def test_branches_go_on_from_the_parent(remote: Model, local: Model) -> None:
     same(remote.fork(a, 1, "x", max_new_tokens=3), local.fork(b, 1, "x", max_new_tokens=3))
 
 
+def test_bans_and_biases_are_done_by_the_server(remote: Model, local: Model) -> None:
+    plain = local.generate(PROMPT, max_new_tokens=10)
+    first = int(plain.ids[plain.n_prompt])
+    edits = [Ban((first,)), Bias((202, 11), 4.0), Bias((11,), -1.0)]
+    a = remote.generate(PROMPT, max_new_tokens=10, edits=edits)
+    b = local.generate(PROMPT, max_new_tokens=10, edits=edits)
+    same(a, b)
+    assert first not in a.ids[a.n_prompt :] and a.ids.tolist() != plain.ids.tolist()
+    assert a.origin.segments[-1].edits == tuple(edits)
+
+
 def test_infill_and_chat_by_the_servers_own_tokens(remote: Model, local: Model) -> None:
     same(remote.infill("def f(", "return x", max_new_tokens=4),
          local.infill("def f(", "return x", max_new_tokens=4))  # fmt: skip
@@ -131,8 +143,11 @@ def test_stop_strings_and_cancel(remote: Model) -> None:
 
 
 def test_refusals(remote: Model) -> None:
-    with pytest.raises(AbilityError, match="edits"):
-        remote.generate(PROMPT, edits=[Ban((5,))])
+    for edit in (Ban((5,), at=3), Bias((5,), 1.0, until=9), Regex("a+")):
+        with pytest.raises(AbilityError, match="bans and biases"):
+            remote.generate(PROMPT, edits=[edit])
+    with pytest.raises(InputError):
+        remote.generate(PROMPT, edits=[Ban((10**6,))], max_new_tokens=2)
     with pytest.raises(CapacityError):
         remote.generate("x = 1\n" * 400)
     with pytest.raises(InputError, match="surrogate"):

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
 from tests.code.structure_texts import EXAMPLES, cut
 from tokenscope.code.align import align
@@ -86,6 +86,9 @@ def test_innermost_and_layout_agree_with_a_walk_over_the_bytes(case):
 @given(cut())
 def test_following_a_stream_gives_what_parsing_the_whole_gives(case):
     language, tokens = case
+    # tree-sitter keeps no state of a heredoc that is still open between two parses: what it makes
+    # of broken text behind one depends on where it was cut (a finished branch is parsed whole)
+    assume(not (language in ("ruby", "bash", "php") and b"<<" in tokens.data))
     follower = Follower(language)
     grown = b""
     for piece in tokens.pieces()[:12]:

@@ -95,7 +95,8 @@ def test_long_rows_have_the_same_order(k: int) -> None:
 def test_many_positions_are_measured_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     z = RANDOM.normal(0, 4, (37, SIZE)).astype(np.float32)
     came = RANDOM.integers(0, SIZE, 37)
-    monkeypatch.setattr(sys.modules[measure.__module__], "BLOCK_VALUES", 5 * SIZE)  # blocks of five
+    for name, value in (("BLOCK_VALUES", 5 * SIZE), ("LEAST_ROWS", 1), ("MADE_VALUES", 10 * SIZE)):
+        monkeypatch.setattr(sys.modules[measure.__module__], name, value)  # blocks of five
     together = measure(Full(torch.from_numpy(z)), came, 4)
     for t in range(37):
         alone = measure(Full(torch.from_numpy(z[t : t + 1])), came[t : t + 1], 4)

@@ -71,7 +71,7 @@ DECODING = (
     ),
     Defect(
         "old-draws-in-a-new-prompt", "runs/generate.py",
-        'columns = {n: c for n, c in shared.columns.items() if n != "logprob_sampled"}',
+        "columns = {n: c for n, c in shared.columns.items() if n not in CHANGED}",
         "columns = dict(shared.columns)",
         "logprob_sampled of an old run stands in a new prompt",
         ("tests/decode/test_truths.py::test_an_old_run_leaves_nothing_of_its_own_in_a_new_prompt",

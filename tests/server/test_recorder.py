@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tokenscope.backends.scripted import ScriptedBackend, hashed, saying
 from tokenscope.runs.model import Model
 from tokenscope.server.models import Models
 from tokenscope.server.recorder.state import Recorder, RecorderLimits
+from tokenscope.trace.edits import Ban
 from tokenscope.trace.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -165,6 +167,35 @@ def test_choices_stops_seeds_biases_and_infill(client: openai.OpenAI) -> None:
     assert filled.choices[0].finish_reason == "length"
 
 
+def test_a_response_format_is_kept_to(recording: Served, client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": [True, 12]}}, "required": ["a"],
+              "additionalProperties": False}  # fmt: skip
+    for seed in range(4):
+        made = client.chat.completions.create(
+            model="bundled", messages=[{"role": "user", "content": "json"}], seed=seed,
+            max_completion_tokens=400, temperature=0.7,
+            response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+        )  # fmt: skip
+        assert made.choices[0].finish_reason == "stop"
+        assert json.loads(made.choices[0].message.content or "") in ({"a": True}, {"a": 12})
+    assert recording.idle()
+    trace = recording.house.store.trace(branches(recording)[-1]["id"])
+    assert [e.kind for e in trace.origin.segments[-1].edits] == ["json_schema"]
+
+
+def test_edits_of_the_recorder_hold_for_all(serve: Callable[..., Served]) -> None:
+    served = serve(
+        models=Models.of_one(Model(Talking())), recorder=KEY,
+        house={"recorder": Recorder(edits=[Ban(tuple(range(100, 256)))])},
+    )  # fmt: skip
+    with openai.OpenAI(base_url=f"{served.address}/v1", api_key=KEY, max_retries=0) as client:
+        made = client.completions.create(
+            model="bundled", prompt="a", max_tokens=40, logit_bias={"98": -100, "99": 3}
+        )
+    assert made.choices[0].text and max(made.choices[0].text.encode()) < 100
+    assert "b" not in made.choices[0].text
+
+
 def test_an_echo_scores_a_text(recording: Served, client: openai.OpenAI) -> None:
     """What evaluation harnesses measure: the logprobs of a text that is given."""
     text = "for i in range(3):\n    größe"
@@ -211,8 +242,8 @@ def test_what_is_wrong_is_said_in_their_shape(recording: Served, client: openai.
         assert caught.value.type == "invalid_request_error"
         assert param is None or caught.value.param == param, bad
     chat: dict[str, Any] = {"model": "bundled", "messages": [{"role": "user", "content": "a"}]}
-    for bad in ({"tools": [{"type": "function"}]}, {"response_format": {"type": "json_object"}},
-                {"top_logprobs": 2}):  # fmt: skip
+    for bad in ({"tools": [{"type": "function"}]}, {"response_format": {"type": "xml"}},
+                {"response_format": {"type": "json_schema"}}, {"top_logprobs": 2}):  # fmt: skip
         with pytest.raises(openai.BadRequestError):
             client.chat.completions.create(**{**chat, **bad})
     with pytest.raises(openai.NotFoundError):

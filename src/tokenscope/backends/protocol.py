@@ -69,7 +69,8 @@ class Abilities:
     ``scores``: ``full`` distributions, or the ``top`` of them (columns are then bounds).
     ``vocabulary``, ``steps``, ``stream``, ``scoring``, ``infill``, ``chat``, ``internals``: the
     protocols below. ``attention``: rows of all heads. ``changes``: a feed's inner edits.
-    ``fork``: ``crop`` at any position, ``copy`` only where a state was kept, ``none``.
+    ``fork``: ``crop`` at any position, ``copy`` only where a state was kept, ``none``. ``pools``:
+    states that decode together share memory, and one that is kept for later is to be settled.
     """
 
     scores: ScoreKind = "full"
@@ -83,6 +84,7 @@ class Abilities:
     stream: bool = False
     scoring: bool = False
     changes: bool = False
+    pools: bool = False
 
 
 class Deferred(Protocol):
@@ -168,6 +170,52 @@ class Feed:
     changes: tuple[Any, ...] = ()
 
 
+@dataclass(slots=True, eq=False)
+class RowBatch:
+    """Attention rows of several states that were read in one pass, in one piece per layer.
+
+    ``weights``: float32 (S, H / g, Q, g, C) per layer, in C columns. ``keys()``: int32 (S, C), the
+    position that a column stands for, in rising order, -1: none. ``past``: (S,) the tokens that
+    each had read before: its query j stands at ``past + j``. ``held``: what is made of all of them
+    in one go, by whoever reduces them (``metrics.attention``).
+    """
+
+    weights: list[Any]
+    keys: Callable[[], Any]
+    past: Any
+    held: dict[Any, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowsOf(Sequence[Any]):
+    """The rows of one state in a batch, queries ``start..stop-1``: as in ``Extension.attention``,
+    each layer cut out when it is asked for."""
+
+    batch: RowBatch
+    state: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return len(self.batch.weights)
+
+    def __getitem__(self, layer: Any) -> Any:
+        """float32 (H, rows, keys) of the n-th attention layer."""
+        found = self.batch.weights[layer][self.state][:, self.start : self.stop].swapaxes(1, 2)
+        held = self.batch.keys()[self.state] >= 0
+        found = found.reshape(-1, self.stop - self.start, found.shape[-1])
+        columns = held.nonzero()[0]
+        first, last = int(columns[0]), int(columns[-1]) + 1
+        if last - first == len(columns):
+            return found[:, :, first:last]
+        return found[:, :, columns.tolist()]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.stop - self.start
+
+
 @dataclass(slots=True)
 class Extension:
     """What one feed gives back.
@@ -177,7 +225,7 @@ class Extension:
     """
 
     scores: Scores | None
-    attention: list[Any]
+    attention: Sequence[Any]
 
 
 class State(Protocol):
@@ -262,12 +310,21 @@ class Stepper(Protocol):
         ...
 
 
+class Pools(Protocol):
+    """Memory that the states under way have in common."""
+
+    def settle(self, state: Any) -> None:
+        """Give ``state`` memory of its own, of the size that it needs: nothing feeds it for now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a server is asked to decode: a text, or ids where it takes them.
 
     ``sampler``: temperature, top_k, top_p, min_p, repetition_penalty, seed. ``top``: how many
-    candidates of each position it should tell.
+    candidates of each position it should tell. ``bias``: nats added to the logits of ids before
+    anything is drawn (-inf: never drawn).
     """
 
     text: str
@@ -276,6 +333,7 @@ class Asked:
     stop: tuple[str, ...] = ()
     top: int = 10
     ids: tuple[int, ...] | None = None
+    bias: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +418,11 @@ def stepper(backend: Backend) -> Stepper:
     """The backend as something to feed. Raises AbilityError."""
     able = backend.abilities.steps
     return cast(Stepper, _part(backend, able, "decodes by itself; it cannot be fed"))
+
+
+def pools(backend: Backend) -> Pools:
+    """The backend whose states share memory while they decode. Raises AbilityError."""
+    return cast(Pools, _part(backend, backend.abilities.pools, "pools no memory"))
 
 
 def streamer(backend: Backend) -> Streamer:

@@ -57,6 +57,15 @@ def explore(
         int | None, typer.Option(min=1, help="Decode at most so many.")
     ] = None,
     most: Annotated[int, typer.Option(min=1, help="Branches, at most.")] = 500,
+    draws: Annotated[int, typer.Option(min=1, help="Sampled: how many continuations.")] = 100,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", "-t", help="Sampled. Default: the trace's, or 1."),
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Sampled. Default: the trace's, or 1.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Sampled: the first seed.")] = None,
     stop: Annotated[
         list[str] | None, typer.Option(help="A branch ends at this text (repeat).")
     ] = None,
@@ -84,8 +93,10 @@ def explore(
     ask = Ask(
         way=way, width=width, depth=depth, cover=cover, gate=gate,  # type: ignore[arg-type]
         region=between, horizon=horizon, stop=tuple(stop or ()), budget_tokens=budget_tokens,
-        most=most,
+        most=most, draws=draws,
     )  # fmt: skip
+    asked = {"temperature": temperature, "top_p": top_p, "seed": seed}
+    sampler = {n: v for n, v in asked.items() if v is not None}
     source: str | Trace
     if trace is not None:
         if prompt is not None or file is not None:
@@ -97,7 +108,7 @@ def explore(
     control = Control()
     work = Exploring(
         engine, source, at, ask=ask, outcome=outcome, language=language, control=control,
-        memory=None if memory is None else memory * 1_000_000,
+        memory=None if memory is None else memory * 1_000_000, sampler=sampler,
     )  # fmt: skip
     say(str(work.cost))
 

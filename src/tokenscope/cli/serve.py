@@ -76,12 +76,16 @@ def serve(
         list[str] | None,
         typer.Option(help="What no record may hold: a pattern, secrets, or emails (repeat)."),
     ] = None,
+    recorder_edits: Annotated[
+        Path | None, typer.Option(help="A TOML file of edits in force for all its completions.")
+    ] = None,
     recorder_keep: Annotated[
         float, typer.Option(min=0, help="Days that the recorder's sessions are kept. 0: for ever.")
     ] = 0.0,
     as_json: JsonOption = False,
 ) -> int:
     """Serve the page. Prints its address, which carries the key; Ctrl-C stops it."""
+    from tokenscope.runs.edits import read_edits
     from tokenscope.server.access import Access, check_bind, stored_token
     from tokenscope.server.app import open_house
     from tokenscope.server.heap import few_arenas
@@ -97,6 +101,7 @@ def serve(
     if (tls_cert is None) != (tls_key is None):
         raise InputError("--tls-cert", "goes together with --tls-key")
     hidden = patterns_of(recorder_redact)
+    edits = read_edits(recorder_edits) if recorder_edits is not None else ()
     names = [n.lower() for n in allow_host or []]
     check_bind(host, tls_cert is not None, behind_proxy, names)
     listening = listen(host, port)
@@ -118,7 +123,7 @@ def serve(
         limits = RecorderLimits(rate=recorder_rate)
         served = open_house(
             offered, store, access, most_runs, unattended=60 * unattended,
-            recorder=Recorder(limits, max(1, most_runs - 2), hidden, recorder_keep)
+            recorder=Recorder(limits, max(1, most_runs - 2), hidden, recorder_keep, edits)
             if recorder else None,
             key=signing_key,
         )  # fmt: skip

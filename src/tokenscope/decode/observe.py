@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tokenscope.backends.protocol import ModelInfo, ScoreKind, Vocabulary
+from tokenscope.backends.protocol import ModelInfo, RowsOf, ScoreKind, Vocabulary
 from tokenscope.decode.plan import Plan
 from tokenscope.decode.step import Step
 from tokenscope.errors import ModelError
-from tokenscope.metrics.attention import reduce_rows
+from tokenscope.metrics.attention import reduce_rows, reduce_some
 from tokenscope.metrics.measure import Measured, metric_names
 from tokenscope.metrics.series import RunningPerplexity
 from tokenscope.trace.alternatives import Alternatives
@@ -33,6 +33,7 @@ class Observer:
         self._vocabulary = vocabulary
         self._pieces: dict[int, bytes] = {}  # one table for all steps of the run: it only grows
         self._labels: dict[int, str] = {}
+        self._single: dict[int, Tokens] = {}
         self._perplexity = RunningPerplexity()
         shared = plan.shared
         if shared is not None and "surprisal" in shared.columns:
@@ -41,9 +42,14 @@ class Observer:
 
     def tokens(self, ids: Sequence[int]) -> Tokens:
         """Decoded ids with their bytes and labels."""
+        if len(ids) == 1 and ids[0] in self._single:
+            return self._single[ids[0]]
         words = self._vocabulary
         labels = {n: s for n, s in enumerate(map(words.label, ids)) if s is not None}
-        return Tokens.of(ids, [words.piece(i) for i in ids], labels)
+        found = Tokens.of(ids, [words.piece(i) for i in ids], labels)
+        if len(ids) == 1:
+            self._single[ids[0]] = found
+        return found
 
     def blank(self) -> Step:
         """Token 0: nothing comes before it, so nothing is defined on it."""
@@ -84,8 +90,9 @@ class Observer:
         """
         n = len(tokens)
         values: dict[str, F32] = dict(found.columns)
-        bad = np.nonzero(np.isnan(values["logprob"]))[0]
-        if self._kind == "full" and len(bad):
+        unknown = np.isnan(values["logprob"])
+        if self._kind == "full" and unknown.any():
+            bad = np.nonzero(unknown)[0]
             raise ModelError(
                 self._info.path or self._info.name,
                 f"its scores for token {start + int(bad[0])} are not numbers (NaN or infinite); "
@@ -119,8 +126,11 @@ class Observer:
         if not self._plan.alternatives:
             return None
         words = self._vocabulary
-        for i in set(found.ids.ravel().tolist()) - self._pieces.keys() - {-1}:
-            self._pieces[i] = words.piece(i)
+        known = self._pieces
+        for i in found.ids.ravel().tolist():
+            if i in known or i < 0:
+                continue
+            known[i] = words.piece(i)
             label = words.label(i)
             if label is not None:
                 self._labels[i] = label
@@ -134,17 +144,21 @@ class Observer:
         """
         if not len(rows) or self._plan.attention == "none":
             return None
-        first_held = fed - int(rows[0].shape[1]) + 1
+        first_held = fed - (rows.rows if isinstance(rows, RowsOf) else int(rows[0].shape[1])) + 1
         lo = max(start, self._plan.record_from, first_held)
         hi = min(start + n, fed + 1)
         if lo >= hi:
             return None
         a, b = lo - first_held, hi - first_held
+        if isinstance(rows, RowsOf) and self._plan.attention == "top":
+            return reduce_some(rows, a, b, self._info.attention_layers, lo)
         part = [r[:, a:b, : hi - 1] for r in rows]
         return reduce_rows(part, self._info.attention_layers, lo, self._plan.attention)
 
     def _running(self, start: int, surprisal: F32) -> F32:
         begin = 0 if self._plan.running else self._plan.n_prompt
         outside = min(max(begin - start, 0), len(surprisal))
+        if not outside:
+            return self._perplexity.add(surprisal)
         blank = np.full(outside, np.nan, dtype=np.float32)
         return np.concatenate([blank, self._perplexity.add(surprisal[outside:])])

@@ -28,9 +28,10 @@ class Plan:
     given tokens too (scoring). ``known``: the token right after ``shared``, measured already: a
     branch by an alternative needs no second look at the distribution that offered it.
     ``applied``: standing edits, made ready. ``speculate``: see ``decode.lookup``.
-    ``fresh``: begin with an empty memory, whatever is kept. ``drawn``: the columns of
-    ``metrics.series.CHANGED`` over the first tokens where a parent drew them (NaN elsewhere): a
-    branch keeps them, also where it measures again.
+    ``bias``: nats by id that a server which decodes by itself is asked to add. ``fresh``: begin
+    with an empty memory, whatever is kept. ``drawn``: the columns of ``metrics.series.CHANGED``
+    over the first tokens where a parent drew them (NaN elsewhere): a branch keeps them, also where
+    it measures again.
     """
 
     given: Tokens
@@ -47,6 +48,7 @@ class Plan:
     applied: Applied = NONE
     speculate: Speculate = "none"
     fresh: bool = False
+    bias: Mapping[int, float] = field(default_factory=dict)
     drawn: Mapping[str, F32] = field(default_factory=dict)
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenscope.backends.protocol import Backend, stepper
+from tokenscope.backends.protocol import Backend, pools, stepper
 from tokenscope.trace.record import Trace
 
 BUDGET = 1 << 30
@@ -58,6 +58,8 @@ class Prefixes:
         ids = np.asarray(state.ids, dtype=np.int32)
         if not len(ids) or self._backend.abilities.fork == "none":
             return
+        if self._backend.abilities.pools:
+            pools(self._backend).settle(state)
         if trace is not None:  # rows belong to a run: another that starts here records its own
             trace = replace(trace, attention=None)
         with self._lock:

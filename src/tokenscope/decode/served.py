@@ -6,8 +6,9 @@ where that is one request, or where a branch put it there; else it stands withou
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from tokenscope.decode.plan import Plan
 from tokenscope.decode.step import Step
 from tokenscope.errors import AbilityError
 from tokenscope.metrics.measure import measure
+from tokenscope.trace.edits import Ban, Bias, Edit
 from tokenscope.trace.record import Finish
 from tokenscope.trace.tokens import Tokens
 
@@ -46,8 +48,6 @@ class Served:
         self, backend: Backend, info: ModelInfo, abilities: Abilities, words: Vocabulary,
         plan: Plan, control: Control,
     ) -> None:  # fmt: skip
-        if plan.applied.processors or plan.applied.changes:
-            raise AbilityError("this server decodes by itself; edits cannot be applied in it")
         self._backend = backend
         self._plan = plan
         self._words = words
@@ -114,7 +114,7 @@ class Served:
         asked = Asked(
             plan.given.text, plan.max_new_tokens,
             {**plan.sampler.to_json(), "seed": plan.sampler.seed}, (), plan.alternatives,
-            tuple(int(i) for i in plan.given.ids),
+            tuple(int(i) for i in plan.given.ids), plan.bias,
         )  # fmt: skip
         stream = streamer(self._backend).stream(asked, lambda: self._control.cancelled)
         began = time.perf_counter()
@@ -152,6 +152,24 @@ class Served:
             return True
         del tail[: max(0, len(tail) - max(map(len, self._plan.stop)) + 1)]
         return False
+
+
+def bias_of(edits: Sequence[Edit]) -> dict[int, float]:
+    """Edits as what a server can be asked for: nats by id, -inf for a ban.
+
+    Raises AbilityError for any other, and for one that is not in force all along.
+    """
+    out: dict[int, float] = {}
+    for edit in edits:
+        if not isinstance(edit, Ban | Bias) or edit.at or edit.until is not None:
+            raise AbilityError(
+                "this server decodes by itself: only bans and biases of tokens can be asked of it, "
+                "in force from the first to the last"
+            )
+        amount = -math.inf if isinstance(edit, Ban) else edit.amount
+        for i in edit.ids:
+            out[i] = out.get(i, 0.0) + amount
+    return out
 
 
 def _nothing(n: int) -> Top:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from tokenscope.code.views import language_of
@@ -11,7 +12,34 @@ from tokenscope.evidence.fenced import checked
 from tokenscope.trace.findings import Finding
 from tokenscope.trace.record import VIEWS, Trace
 
-_FOUND: WeakKeyDictionary[Trace, tuple[Finding, ...]] = WeakKeyDictionary()
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """``findings`` in order of their bytes, tied to tokens; ``notes`` on what a check could not
+    do; ``complete``: the text was judged as a whole one."""
+
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    complete: bool
+
+
+_LOOKED: WeakKeyDictionary[Trace, dict[str, Looked]] = WeakKeyDictionary()
+
+
+def look(trace: Trace, language: str | None = None) -> Looked:
+    """What the default checks find, kept as long as the trace lives. Raises UnknownName."""
+    name = language_of(trace, language)
+    held = _LOOKED.setdefault(trace, {})
+    if name not in held:
+        complete = whole(trace)
+        made = checked(trace.tokens, name, complete, None, DEFAULT_CHECKS, Options())
+        held[name] = Looked(tuple(made.findings), tuple(made.notes), complete)
+    return held[name]
+
+
+def whole(trace: Trace) -> bool:
+    """Whether the text is meant to be whole: given code, or one that the model ended itself."""
+    return trace.n_prompt >= len(trace) or trace.finish in ("eos", "stop")
 
 
 @VIEWS.register("findings")
@@ -21,19 +49,13 @@ def findings(
 ) -> tuple[Finding, ...]:  # fmt: skip
     """Findings in order of their bytes, tied to tokens. ``part``: ``all``, or ``generated`` for
     those that touch what was generated. Raises UnknownName."""
-    plain = not checks and language is None and options is None and part == "all"
-    if plain and trace in _FOUND:
-        return _FOUND[trace]
+    if not checks and options is None and part == "all":
+        return look(trace, language).findings
     data = trace.tokens.data
     start = int(trace.tokens.offsets[trace.n_prompt]) if part == "generated" else 0
-    given = trace.n_prompt >= len(trace)
     judged = None if part == "all" else ((start, max(len(data), start + 1)),)
-    complete = given or trace.finish in ("eos", "stop")
     made = checked(
-        trace.tokens, language_of(trace, language), complete, judged,
+        trace.tokens, language_of(trace, language), whole(trace), judged,
         tuple(checks) or DEFAULT_CHECKS, options or Options(),
     )  # fmt: skip
-    found = tuple(made.findings)
-    if plain:
-        _FOUND[trace] = found
-    return found
+    return tuple(made.findings)

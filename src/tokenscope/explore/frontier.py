@@ -157,6 +157,17 @@ class Frontier:
             )
         )  # fmt: skip
 
+    def drawn(
+        self, parent: int | None, at: int, own: tuple[int, ...], read: Read, finish: str,
+        text_mass: float,
+    ) -> Branch:  # fmt: skip
+        """A path that was drawn; nothing is decided on it. Its mass is set as draws are counted."""
+        end = at + len(own)
+        name = len(self.branches)
+        branch = Branch(name, parent, at, own, read, finish, 0.0, end, 0, text_mass)
+        self.branches.append(branch)
+        return branch
+
     def _add(self, branch: Branch) -> Branch:
         self.branches.append(branch)
         branch.text_mass = branch.mass * self._along(branch, branch.decided, branch.end)
@@ -211,7 +222,7 @@ class Frontier:
         ask = self.ask
         if ask.depth is not None and branch.decisions >= ask.depth:
             return None
-        if ask.way == "greedy" and branch.name:
+        if ask.way == "sampled" or (ask.way == "greedy" and branch.name):
             return None
         low, high = ask.region if ask.region is not None else (0, 1 << 62)
         for t in range(max(branch.decided, low), min(branch.end, self.at + ask.horizon, high)):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from tokenscope.backends.protocol import RowBatch, RowsOf
 from tokenscope.errors import CapacityError
 from tokenscope.trace.attention import NO_KEY, TOP_K, Attention
 
@@ -50,3 +51,52 @@ def reduce_rows(
         sink.permute(2, 0, 1).cpu().numpy().astype(np.float16),
         (1.0 - kept).clamp_(min=0.0).permute(2, 0, 1).cpu().numpy().astype(np.float16),
     )  # fmt: skip
+
+
+def reduce_some(
+    rows: RowsOf, start: int, stop: int, layers: tuple[int, ...], first: int, k: int = TOP_K
+) -> Attention:
+    """``top`` of rows ``start..stop-1`` of one state in a batch; ``first``: the token of the first.
+
+    All rows of the batch are reduced when the first of its states asks. Raises CapacityError.
+    """
+    batch = rows.batch
+    if k not in batch.held:
+        batch.held[k] = _reduce_batch(batch, k)
+    found: tuple[Any, ...] = batch.held[k]
+    at = slice(rows.start + start, rows.start + stop)
+    keys, weights, sink, rest = (a[rows.state, at].copy() for a in found)
+    return Attention("top", layers, keys.shape[2], first, weights, keys, sink, rest)
+
+
+def _reduce_batch(batch: RowBatch, k: int) -> tuple[Any, ...]:
+    """Keys, weights (S, Q, L, H, k), sink and rest (S, Q, L, H) of all rows."""
+    numbers = torch.as_tensor(batch.keys(), dtype=torch.int64)
+    if int(numbers.max()) + 1 >= NO_KEY:
+        raise CapacityError(
+            f'attention="top" reaches {NO_KEY} keys, not {int(numbers.max()) + 1}', fits=NO_KEY
+        )
+    stack = torch.stack(batch.weights)  # (L, S, H / g, Q, g, C)
+    states, size = numbers.shape
+    n = min(k, size)
+    values, where = stack.topk(n, dim=-1, sorted=True)
+    numbers = numbers.to(stack.device)[None, :, None, None, None]
+    where = numbers.expand(*stack.shape[:-1], size).gather(-1, where)
+    at = (numbers == 0).to(torch.int8).argmax(-1, keepdim=True).expand(*stack.shape[:-1], 1)
+    sink = stack.gather(-1, at)[..., 0]
+    kept = values.sum(dim=-1) + sink.masked_fill((where == 0).any(dim=-1), 0.0)
+
+    def out(tensor: torch.Tensor, *last: int) -> Any:
+        turned = tensor.movedim((1, 3, 0, 2, 4), (0, 1, 2, 3, 4))  # S, Q, L, H / g, g
+        shape = (states, turned.shape[1], turned.shape[2], -1, *last)
+        return turned.reshape(shape).cpu().numpy()
+
+    found = out(where, n)
+    ends = np.asarray(batch.past)[:, None] + np.arange(found.shape[1]) + 1
+    barred = (found < 0) | (found >= ends[:, :, None, None, None])
+    keys = np.full((*found.shape[:-1], k), NO_KEY, dtype=np.uint16)
+    keys[..., :n] = np.where(barred, NO_KEY, found)
+    weights = np.zeros(keys.shape, dtype=np.float16)
+    weights[..., :n] = out(values, n)
+    rest = out((1.0 - kept).clamp_(min=0.0)).astype(np.float16)
+    return keys, weights, out(sink).astype(np.float16), rest

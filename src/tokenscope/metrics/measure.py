@@ -15,8 +15,10 @@ from tokenscope.metrics.step import METRICS, Distribution
 from tokenscope.metrics.top import FORMS, TopDistribution
 from tokenscope.trace.columns import F32, Quality
 
-# Rows reduced at a time: a block of logits then stays in the processor's cache.
-BLOCK_VALUES = 1 << 19
+# Scores made at a time, and those reduced at a time: these then stay in the processor's cache.
+MADE_VALUES = 1 << 19
+BLOCK_VALUES = 1 << 17
+LEAST_ROWS = 8  # reduced at a time: of fewer the calls would cost more than the numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +50,22 @@ def measure(scores: Scores, targets: Any, k: int) -> Measured:
     if not isinstance(scores, Full):
         return _measure_top(scores, np.asarray(targets, dtype=np.int64), k)
     n, size = (int(x) for x in scores.logits.shape)
-    step = max(1, BLOCK_VALUES // max(size, 1))
+    step = max(LEAST_ROWS, BLOCK_VALUES // max(size, 1))
+    made = step * max(1, MADE_VALUES // max(step * size, 1))
     metrics = list(METRICS)
     columns: list[torch.Tensor] = []
     ids: list[torch.Tensor] = []
     logprobs: list[torch.Tensor] = []
     with torch.inference_mode():
-        for start in range(0, n, step):
-            block = torch.as_tensor(scores.block(start, start + step))
-            came = torch.as_tensor(targets[start : start + step], device=block.device)
-            d = Distribution(block, came, k)
-            columns.append(torch.stack([function(d) for _, function in metrics]))
-            ids.append(d.top[1][:, :k])
-            logprobs.append(d.top_logp[:, :k])
+        came = torch.as_tensor(targets)
+        for start in range(0, n, made):
+            whole = torch.as_tensor(scores.block(start, start + made))
+            here = came[start : start + made].to(whole.device)
+            for block, target in zip(whole.split(step), here.split(step), strict=True):
+                d = Distribution(block, target, k)
+                columns.append(torch.stack([function(d) for _, function in metrics]))
+                ids.append(d.top[1][:, :k])
+                logprobs.append(d.top_logp[:, :k])
         packed: F32 = torch.cat(columns, dim=1).cpu().numpy()
         found = torch.cat(ids).to(torch.int32).cpu().numpy()
         held = torch.cat(logprobs).cpu().numpy()

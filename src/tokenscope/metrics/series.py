@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tokenscope.trace.columns import COLUMNS, F32, ColumnSpec
@@ -45,6 +47,8 @@ class RunningPerplexity:
 
     def add(self, surprisal: F32) -> F32:
         """float32 (n,) in nats in, running perplexity float32 (n,) out; NaN counts for nothing."""
+        if len(surprisal) == 1:
+            return self._add_one(float(surprisal[0]))
         values = np.asarray(surprisal, dtype=np.float64)
         known = np.isfinite(values)
         totals = self.total + np.cumsum(np.where(known, values, 0.0))
@@ -55,3 +59,11 @@ class RunningPerplexity:
             out: F32 = np.exp(np.minimum(totals / counts, 700.0)).astype(np.float32)
         out[counts == 0] = np.nan
         return out
+
+    def _add_one(self, value: float) -> F32:
+        """The same of one value, which is what a step brings: arrays would cost more than it."""
+        if math.isfinite(value):
+            self.total += value
+            self.count += 1
+        mean = self.total / self.count if self.count else math.nan
+        return np.array([math.exp(min(mean, 700.0))], dtype=np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import torch
 
-from tokenscope.backends.protocol import Feed
+from tokenscope.backends.protocol import Feed, pools
 from tokenscope.decode.engine import AttentionForm, Engine
 from tokenscope.errors import InputError
 from tokenscope.runs.bench_texts import library_ids
@@ -131,6 +131,9 @@ def fork(
             feeds = [Feed(b, [ids[(at + n + t) % len(ids)]], scores=0) for n, b in enumerate(group)]
             step.extend_many(feeds)
     seconds = time.perf_counter() - began
+    if engine.abilities.pools:  # as they are when they are kept
+        for b in branches:
+            pools(engine.backend).settle(b)
     held: dict[int, int] = dict(base.blocks)
     for b in branches:
         held.update(b.blocks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,17 +12,19 @@ import numpy as np
 from tokenscope.code.views import language_of
 from tokenscope.control import QUIET, Cancelled, Control
 from tokenscope.decode.engine import Engine
+from tokenscope.decode.step import Step
 from tokenscope.errors import InputError
 from tokenscope.explore.asked import Ask
 from tokenscope.explore.cost import Cost, cost, refuse
 from tokenscope.explore.frontier import Frontier, Pending, Read
 from tokenscope.explore.keys import Key, key_of
+from tokenscope.runs.explore_sampled import draw, sampler_of
 from tokenscope.runs.explored import Explored, Rows
 from tokenscope.runs.generate import fork, generate
 from tokenscope.runs.many import FORKS, forks, together
 from tokenscope.runs.many import Branch as Fork
+from tokenscope.runs.run import Run
 from tokenscope.runs.settings import Settings
-from tokenscope.trace.join import Part
 from tokenscope.trace.record import Trace
 
 LEAST_ALTERNATIVES = 10
@@ -49,7 +51,10 @@ class Exploring:
         self, engine: Engine, given: str | Trace, at: int | None = None, *, ask: Ask = Ask(),
         outcome: str | Key = "syntax", language: str = "", memory: int | None = None,
         control: Control = QUIET, resume: Explored | None = None,
+        sampler: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
+        if sampler and ask.way != "sampled":
+            raise InputError("sampler", "goes with the sampled way; masses are the model's own")
         self.engine, self.ask, self.control = engine, ask, control
         self.key = key_of(outcome)
         self.outcome = outcome if isinstance(outcome, str) else "own"
@@ -69,6 +74,7 @@ class Exploring:
         self.spent = Spent()
         self.frontier = Frontier(ask, self.at)
         self.rows: list[Rows] = []
+        self.sampler = sampler_of(trace, self.at, sampler or {}) if ask.way == "sampled" else None
         self._stops = tuple(s.encode() for s in ask.stop)
         if resume is not None:
             self._resume(resume)
@@ -79,10 +85,7 @@ class Exploring:
         early, with what there is, when it is cancelled."""
         began = time.monotonic()
         try:
-            if not self.rows:
-                yield [self._root()]
-            while wave := self._wave():
-                names = self._decode(wave)
+            for names in self._names():
                 self.spent.seconds += time.monotonic() - began
                 began = time.monotonic()
                 done = self.spent.tokens
@@ -92,6 +95,15 @@ class Exploring:
             return
         finally:
             self.spent.seconds += time.monotonic() - began
+
+    def _names(self) -> Iterator[list[int]]:
+        if self.sampler is not None:
+            yield from draw(self, self.sampler)
+            return
+        if not self.rows:
+            yield [self._root()]
+        while wave := self._wave():
+            yield self._decode(wave)
 
     def run(self) -> Explored:
         """All of it."""
@@ -103,14 +115,14 @@ class Exploring:
         """What is known by now."""
         return Explored.of(
             self.frontier, self.base, self.rows, self.key, self.outcome, self.language,
-            replace(self.spent),
+            replace(self.spent), self.sampler,
         )  # fmt: skip
 
     def _root(self) -> int:
         """The path of what was written, gone on with as far as the horizon."""
         end = min(len(self.written), self.at + self.ask.horizon)
         start = self.written.cut(end)
-        ended, finish = self._cut(start, self.at, b"")
+        ended, finish = self.cut(start, self.at, b"")
         left = self.at + self.ask.horizon - end
         if finish == "length":
             settings = self._settings(left if ended == end else 0)
@@ -118,9 +130,9 @@ class Exploring:
             self.spent.tokens += len(made) - ended
         else:  # measured as all others are
             made = fork(self.engine, start.cut(ended), ended, "", self._settings(0)).result()
-        stopped, finish = self._cut(made, self.at, b"")
-        own = self._keep(None, self.at, made.cut(stopped), finish)
-        return self.frontier.root(own, self._read(self.rows[-1].part), finish).name
+        stopped, finish = self.cut(made, self.at, b"")
+        own = self.keep(None, self.at, made.cut(stopped), finish)
+        return self.frontier.root(own, self.read(-1), finish).name
 
     def _wave(self) -> list[Pending]:
         """The next alternatives to decode: as many as go through the model together."""
@@ -154,16 +166,25 @@ class Exploring:
             asked.append(Fork(traces[p.parent], p.at, p.id, left))
         done: dict[int, Trace] = {}
         runs = forks(self.engine, asked, self._settings(0))
-        for n, run in together(runs, FORKS):
+        for n, run in together(runs, FORKS, self.watch):
             done[n] = run.trace
             self.spent.tokens += len(done[n]) - wave[n].at - 1
+        if self.control.cancelled:
+            for p in wave:
+                self.frontier.back(p)
+            raise Cancelled("branches")
         names = []
         for n, (p, path) in enumerate(zip(wave, before, strict=True)):
-            end, finish = self._cut(done[n], p.at, path)
-            own = self._keep(p.parent, p.at, done[n].cut(end), finish)
-            read = self._read(self.rows[-1].part)
+            end, finish = self.cut(done[n], p.at, path)
+            own = self.keep(p.parent, p.at, done[n].cut(end), finish)
+            read = self.read(-1)
             names.append(self.frontier.decoded(p, own, read, finish).name)
         return names
+
+    def watch(self, number: int, run: Run, step: Step) -> None:
+        """Ends a run of a wave when the exploration is cancelled; what it made is not used."""
+        if self.control.cancelled:
+            run.cancel()
 
     def _settings(self, tokens: int) -> Settings:
         return Settings(
@@ -174,7 +195,7 @@ class Exploring:
     def _stopped(self, data: bytes) -> bool:
         return any(s in data for s in self._stops)
 
-    def _cut(self, trace: Trace, at: int, before: bytes) -> tuple[int, str]:
+    def cut(self, trace: Trace, at: int, before: bytes) -> tuple[int, str]:
         """Where a branch that begins at ``at`` ends, and why. ``before``: what was explored before
         it, since a stop text may begin there."""
         data = before
@@ -186,11 +207,14 @@ class Exploring:
                 return t + 1, "stop"
         return min(len(trace), self.at + self.ask.horizon), "length"
 
-    def _keep(self, parent: int | None, at: int, trace: Trace, finish: str) -> tuple[int, ...]:
+    def keep(self, parent: int | None, at: int, trace: Trace, finish: str) -> tuple[int, ...]:
+        """Keep a branch's own rows; gives its own tokens."""
         self.rows.append(Rows.of(parent, at, trace, finish))
         return tuple(int(i) for i in trace.ids[at:])
 
-    def _read(self, part: Part) -> Read:
+    def read(self, name: int) -> Read:
+        """What the model said along a branch's own rows."""
+        part = self.rows[name].part
         held = part.alternatives
         assert held is not None
         return Read(
@@ -242,7 +266,8 @@ def _written(
 def explore(
     engine: Engine, given: str | Trace, at: int | None = None, *,
     outcome: str | Key = "syntax", language: str = "", memory: int | None = None,
-    control: Control = QUIET, resume: Explored | None = None, whole: bool = False, **asked: Any,
+    control: Control = QUIET, resume: Explored | None = None, whole: bool = False,
+    sampler: Mapping[str, Any] | None = None, **asked: Any,
 ) -> Explored:  # fmt: skip
     """Expand alternatives of a prompt or a trace from token ``at`` on.
 
@@ -250,8 +275,9 @@ def explore(
     ``gate``, ``region``, ``horizon``, ``stop``, ``budget_tokens``, ``most``, ``least``, ``draws``.
     ``whole``: decisions anywhere up to the horizon, most mass first (``depth`` has no limit unless
     said). ``outcome``: ``bytes``, ``syntax``, ``regex:...``, ``query:...`` or a callable over
-    ``explore.keys.Ended``. ``resume``: an earlier result. Raises InputError, CapacityError,
-    AbilityError.
+    ``explore.keys.Ended``. ``sampler``: for ``way="sampled"``, settings (temperature, top_p, seed
+    ...) in place of the trace's own. ``resume``: an earlier result. Raises InputError,
+    CapacityError, AbilityError.
     """
     if whole or asked.get("region") is not None:
         asked.setdefault("depth", None)
@@ -263,5 +289,5 @@ def explore(
         ask = Ask(**asked)
     return Exploring(
         engine, given, at, ask=ask, outcome=outcome, language=language, memory=memory,
-        control=control, resume=resume,
+        control=control, resume=resume, sampler=sampler,
     ).run()  # fmt: skip

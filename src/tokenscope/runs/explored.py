@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 from tokenscope.explore.asked import Ask
 from tokenscope.explore.frontier import Branch, Frontier, Unexplored
 from tokenscope.explore.keys import Ended, Key, key_of
-from tokenscope.explore.outcomes import Entropy, Outcome, entropy_of, enumerated
+from tokenscope.explore.outcomes import (
+    Entropy,
+    Outcome,
+    drawn,
+    entropy_drawn,
+    entropy_of,
+    enumerated,
+)
 from tokenscope.explore.uncertainty import Split, split
+from tokenscope.runs.settings import Settings
 from tokenscope.trace.alternatives import Alternatives
 from tokenscope.trace.join import Part, join
 from tokenscope.trace.origin import Origin
@@ -89,25 +97,27 @@ class Explored:
     outcomes: tuple[Outcome, ...]
     entropy: Entropy
     spent: Any
-    masses_of: str = "model"
+    sampler: Settings | None = None
     outcome_of: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, frontier: Frontier, base: Trace, rows: Sequence[Rows], key: Key, outcome: str,
-        language: str, spent: Any, known: Mapping[int, str] | None = None,
+        language: str, spent: Any, sampler: Settings | None = None,
     ) -> Explored:  # fmt: skip
         """As things stand in ``frontier``, which goes on living: this keeps a copy."""
         held = frontier.again(frontier.ask)
-        keys = dict(known or {})
-        for branch in held.branches:
-            if branch.name not in keys:
-                keys[branch.name] = key(_ended(base, rows, branch.name, language))
-        found = enumerated(held.branches, keys)
+        keys = {b.name: key(_ended(base, rows, b.name, language)) for b in held.branches}
+        if sampler is None:
+            found = enumerated(held.branches, keys)
+            spread = entropy_of(found, held.lost.total)
+        else:
+            found = drawn(held.branches, keys)
+            spread = entropy_drawn(found)
         names = {b: o.name for o in found for b in o.branches}
         return cls(
             held.ask, held.at, base, held, tuple(rows), outcome, language, keys, tuple(found),
-            entropy_of(found, held.lost.total), spent, outcome_of=names,
+            spread, spent, sampler, names,
         )  # fmt: skip
 
     # --- what there is -------------------------------------------------------------------------
@@ -127,9 +137,12 @@ class Explored:
         return not self.frontier.more
 
     @cached_property
-    def split(self) -> Split:
-        """Every decision's uncertainty, cosmetic and semantic; see ``explore.uncertainty``."""
+    def split(self) -> Split | None:
+        """Every decision's uncertainty, cosmetic and semantic; see ``explore.uncertainty``. None
+        where paths were drawn: nothing was decided."""
         f = self.frontier
+        if self.sampler is not None:
+            return None
         return split(f.branches, f.decisions, list(f.waiting()), self.keys)
 
     def trace(self, name: int) -> Trace:
@@ -157,8 +170,9 @@ class Explored:
         """The same branches, told apart by another key. Nothing is decoded."""
         name = outcome if isinstance(outcome, str) else "own"
         return Explored.of(
-            self.frontier, self.base, self.rows, key_of(outcome), name, self.language, self.spent
-        )
+            self.frontier, self.base, self.rows, key_of(outcome), name, self.language, self.spent,
+            self.sampler,
+        )  # fmt: skip
 
     def with_columns(self) -> Trace:
         """What was written, with the columns ``semantic`` and ``cosmetic`` (nats, NaN where no
@@ -168,7 +182,7 @@ class Explored:
 
         trace = self.trace(0)
         values = {n: np.full(len(trace), np.nan, dtype=np.float32) for n in COLUMN_NAMES}
-        for share in self.split.decisions:
+        for share in self.split.decisions if self.split is not None else ():
             if share.branch == 0:
                 values["semantic"][share.at] = share.semantic
                 values["cosmetic"][share.at] = share.cosmetic
@@ -187,6 +201,7 @@ class Explored:
     def to_json(self) -> dict[str, Any]:
         """One plain document; the contract of ``tokenscope explore --json``."""
         order = sorted(self.branches, key=lambda b: (-b.mass, b.name))
+        split = self.split
         return {
             "way": self.ask.way, "masses_of": self.masses_of, "outcome_key": self.outcome,
             "language": self.language, "at": self.at, "asked": self.ask.to_json(),
@@ -200,13 +215,15 @@ class Explored:
             "entropy": {
                 "value": self.entropy.value, "low": self.entropy.low, "high": self.entropy.high,
             },
-            "semantic": self.split.semantic, "cosmetic": self.split.cosmetic,
+            "sampler": self._sampler(),
+            "semantic": None if split is None else split.semantic,
+            "cosmetic": None if split is None else split.cosmetic,
             "decisions": [
                 {
                     "branch": s.branch, "at": s.at, "reach": s.reach, "entropy": s.token_entropy,
                     "explored": s.explored, "semantic": s.semantic, "cosmetic": s.cosmetic,
                 }
-                for s in self.split.decisions
+                for s in (split.decisions if split is not None else ())
             ],
             "finished": self.finished, "tokens": self.spent.tokens,
             "seconds": round(self.spent.seconds, 3),
@@ -217,20 +234,29 @@ class Explored:
             "name": b.name, "parent": b.parent, "at": b.at, "mass": b.mass,
             "text_mass": b.text_mass, "complete": b.complete, "enumerated_to": b.decided,
             "decisions": b.decisions, "text": self.text(b.name), "ids": self.ids(b.name),
-            "finish": b.finish, "outcome": self.outcome_of[b.name],
+            "finish": b.finish, "outcome": self.outcome_of[b.name], "draws": b.draws,
         }  # fmt: skip
 
     def _outcome(self, o: Outcome) -> dict[str, Any]:
         return {
             "name": o.name, "label": self.label(o), "mass": o.mass, "low": o.low, "high": o.high,
-            "branches": list(o.branches),
+            "branches": list(o.branches), "draws": o.draws,
         }  # fmt: skip
+
+    @property
+    def masses_of(self) -> str:
+        """Which distribution the masses are of: the ``model``'s own, or the ``sampler``'s."""
+        return "model" if self.sampler is None else "sampler"
+
+    def _sampler(self) -> dict[str, Any] | None:
+        held = self.sampler
+        return None if held is None else {**held.sampler().to_json(), "seed": held.seed}
 
     def label(self, outcome: Outcome) -> str:
         """A short text for an outcome: what its likeliest branch says, or the key of a pattern."""
         named = self.outcome.partition(":")[0] not in ("bytes", "syntax")
         text = outcome.key if named else self.text(outcome.branches[0])
-        line = " ".join(text.split())
+        line = " ".join(text.split()) or "(nothing)"
         return line if len(line) <= LABEL else line[: LABEL - 3] + "..."
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from tokenscope.backends.protocol import chat, infill
-from tokenscope.decode.appliers import INNER, prepared
+from tokenscope.decode.appliers import INNER, NONE, prepared
 from tokenscope.decode.engine import Engine, Plan
 from tokenscope.decode.limits import room
+from tokenscope.decode.served import bias_of
 from tokenscope.decode.step import Step
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.metrics.measure import metric_names
@@ -150,7 +151,9 @@ def begin(
         stops = stops | infill(engine.backend).infill_stops()
     settings = going_on(settings, history, len(given), wanted)
     scene = scene_of(engine, given, wanted, stops, form, n_prompt, request, language, settings)
-    applied = prepared(settings.edits, scene)
+    here = not engine.abilities.stream  # else the server is asked to do it
+    applied = prepared(settings.edits, scene) if here else NONE
+    bias = {} if here else bias_of(settings.edits)
     shared = parent
     if shared is None and not fresh:
         k = min(settings.alternatives, info.vocab or settings.alternatives)
@@ -162,7 +165,7 @@ def begin(
     plan = Plan(
         given, n_prompt, wanted, sampler, stops, tuple(s.encode() for s in settings.stop),
         settings.alternatives, settings.attention, shared, form == "score", known, applied,
-        settings.speculate, fresh, drawn,
+        settings.speculate, fresh, drawn=drawn, bias=bias,
     )  # fmt: skip
     segments = history.segments
     if wanted:

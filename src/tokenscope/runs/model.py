@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
     from tokenscope.runs.risk import RiskOf
+    from tokenscope.runs.widget import Explorer
     from tokenscope.trace.findings import Finding
 
 
@@ -205,6 +206,13 @@ class Model(Engine, Drawn):
         from tokenscope.runs.ledger import ledger
 
         return ledger(self, prompts, arms, **options)
+
+    def explorer(self, trace: Trace, **options: Any) -> Explorer:
+        """A widget for notebooks: hover, alternatives, click to branch; see ``runs.widget``.
+        Raises MissingError without the extra ``notebook``."""
+        from tokenscope.runs.widget import Explorer
+
+        return Explorer(self, trace, **options)
 
     def steering_vector(
         self, positive: Sequence[str], negative: Sequence[str], layer: int, **options: Any

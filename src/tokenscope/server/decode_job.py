@@ -83,7 +83,7 @@ class Decode:
                     step.prompt, step.quality,
                 ))  # fmt: skip
             if step.progress is not None:
-                job.step(*step.progress, "prompt")
+                job.step(*step.progress, run.cost or "prompt")
             elif not step.prompt:  # the steps tell it; this is for who asks where the run stands
                 job.progress = (step.end, run.total, "tokens")
             if job.cancelled():

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from tokenscope.runs.structure import Followers
 from tokenscope.server.books import Books
+from tokenscope.server.explore_job import Explorations
 from tokenscope.server.jobs import Jobs
 from tokenscope.server.models import Models
 from tokenscope.server.recorder.state import Recorder
@@ -29,6 +30,7 @@ class House:
     jobs: Jobs = field(default_factory=Jobs)
     gallery: list[GalleryItem] = field(default_factory=list)
     followers: Followers = field(default_factory=Followers)
+    explorations: Explorations = field(default_factory=Explorations)
     recorder: Recorder | None = None
 
     @property

@@ -14,7 +14,9 @@ from pydantic import TypeAdapter
 from tokenscope.server import (
     decoding,
     edit_routes,
+    evidence_routes,
     explain_routes,
+    explore_routes,
     library_routes,
     model_routes,
     numbers,
@@ -24,6 +26,7 @@ from tokenscope.server import (
     structure_routes,
 )
 from tokenscope.server.explain_wire import ExplainMessage, PatchMessage
+from tokenscope.server.explore_wire import ExploreMessage
 from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 
 
@@ -31,7 +34,7 @@ def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
         routes, model_routes, library_routes, recorder_routes, decoding, edit_routes,
-        numbers, explain_routes, structure_routes, storage_routes,
+        numbers, explain_routes, explore_routes, structure_routes, evidence_routes, storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
 
@@ -48,7 +51,7 @@ def document() -> dict[str, Any]:
     schemas = found["components"]["schemas"]
     template = "#/components/schemas/{model}"
     shapes: dict[str, Any] = {
-        "FeedEvent": HelloEvent | StreamMessage | ExplainMessage | PatchMessage,
+        "FeedEvent": HelloEvent | StreamMessage | ExplainMessage | PatchMessage | ExploreMessage,
         "ErrorResponse": ErrorResponse,
     }  # fmt: skip
     for name, shape in shapes.items():

@@ -331,7 +331,7 @@ class JobInfo(Response):
     """
 
     run: str
-    kind: Literal["generate", "fork", "score", "explain", "patch", "load", "fetch"]
+    kind: Literal["generate", "fork", "score", "explain", "explore", "patch", "load", "fetch"]
     node: str | None
     session: str | None
     running: bool

@@ -226,7 +226,9 @@ def join(parts: Sequence[Attention]) -> Attention | None:
     made: list[Attention] = []
     small: list[Attention] = []
     for block in (b for p in parts for b in p.blocks()):
-        if block.held and block.nbytes < SHARED:
+        arrays = block.arrays().values()
+        in_memory = any(isinstance(a, np.ndarray) for a in arrays)
+        if in_memory and sum(a.nbytes for a in arrays) < SHARED:
             small.append(block)
             continue
         made += [*_copied(small), block]
@@ -239,6 +241,6 @@ def _copied(blocks: Sequence[Attention]) -> list[Attention]:
     if len(blocks) < 2:
         return list(blocks)
     whole: dict[str, Any] = {
-        n: np.concatenate([np.asarray(b.arrays()[n]) for b in blocks]) for n in blocks[0].arrays()
+        n: np.concatenate([np.asarray(getattr(b, n)) for b in blocks]) for n in blocks[0].arrays()
     }
     return [replace(blocks[0], **whole)]

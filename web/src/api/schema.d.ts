@@ -394,6 +394,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/explore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Explore Route
+         * @description What else would have been written: a job; its events are ExploreEvents.
+         */
+        post: operations["explore_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/find": {
         parameters: {
             query?: never;
@@ -406,6 +426,26 @@ export interface paths {
          * @description Heads that show a pattern most; ``edge`` takes a query position and key positions.
          */
         get: operations["find_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/findings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Findings Route
+         * @description What the checks find in a branch's text, also in one that still grows.
+         */
+        get: operations["findings_route"];
         put?: never;
         post?: never;
         delete?: never;
@@ -511,6 +551,26 @@ export interface paths {
          * @description Undo ``delete`` of a branch.
          */
         post: operations["restore_node"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/risk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Risk Route
+         * @description The risk mass of the finding by ``rule`` that begins at byte ``start``: takes seconds.
+         */
+        get: operations["risk_route"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1293,6 +1353,25 @@ export interface components {
             type: "committed";
         };
         /**
+         * DecisionPoint
+         * @description A token after which the risk is surely higher than before it; ``banned``: what banning it
+         *     there would leave (null: not enumerated), for ``ban_cost`` nats (null: no finite number).
+         */
+        DecisionPoint: {
+            /** After */
+            after: number[];
+            /** Ban Cost */
+            ban_cost: number | null;
+            /** Banned */
+            banned: number[] | null;
+            /** Before */
+            before: number[];
+            /** Text */
+            text: string;
+            /** Token */
+            token: number;
+        };
+        /**
          * DefinitionInfo
          * @description What a number means. ``limits``: what it does not show.
          */
@@ -1511,7 +1590,309 @@ export interface components {
              */
             type: "start";
         };
-        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"];
+        /**
+         * ExploreBranch
+         * @description A branch that was decoded. ``name``: its number, from 0 on; ``parent``: the branch that it
+         *     leaves at token ``at`` (null: none). ``ids`` and ``text``: from the exploration's ``at`` on.
+         *     ``text_mass``: the probability of its whole text. Its mass is in the state events.
+         */
+        ExploreBranch: {
+            /** At */
+            at: number;
+            /** Finish */
+            finish: string;
+            /** Ids */
+            ids: number[];
+            /** Name */
+            name: number;
+            /** Parent */
+            parent: number | null;
+            /** Text */
+            text: string;
+            /** Text Mass */
+            text_mass: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "branch";
+        };
+        /**
+         * ExploreDecision
+         * @description A decision: ``reach``: the mass that comes to it; ``entropy`` of all tokens there;
+         *     ``semantic`` + ``cosmetic``: of what is told apart, nats.
+         */
+        ExploreDecision: {
+            /** At */
+            at: number;
+            /** Branch */
+            branch: number;
+            /** Cosmetic */
+            cosmetic: number;
+            /** Entropy */
+            entropy: number;
+            /** Reach */
+            reach: number;
+            /** Semantic */
+            semantic: number;
+        };
+        /**
+         * ExploreDecisions
+         * @description Near the end: every decision, and the sums weighted by reach (semantic: the entropy of the
+         *     outcomes). Empty where paths were drawn.
+         */
+        ExploreDecisions: {
+            /** Cosmetic */
+            cosmetic: number;
+            /** Decisions */
+            decisions: components["schemas"]["ExploreDecision"][];
+            /** Semantic */
+            semantic: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "decisions";
+        };
+        /**
+         * ExploreMessage
+         * @description An event of an exploration, as it travels.
+         */
+        ExploreMessage: {
+            /** Event */
+            event: components["schemas"]["ExploreStart"] | components["schemas"]["ProgressEvent"] | components["schemas"]["ExploreBranch"] | components["schemas"]["ExploreState"] | components["schemas"]["ExploreDecisions"] | components["schemas"]["DoneEvent"] | components["schemas"]["ErrorEvent"];
+            /**
+             * Kind
+             * @constant
+             */
+            kind: "explore";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
+        };
+        /**
+         * ExploreOutcome
+         * @description What some branches come to, most mass first; ``low``, ``high``: bounds of its probability
+         *     (sampled: the Wilson interval). ``branches``: names, the one that is shown for it first.
+         */
+        ExploreOutcome: {
+            /** Branches */
+            branches: number[];
+            /** Draws */
+            draws: number;
+            /** High */
+            high: number;
+            /** Label */
+            label: string;
+            /** Low */
+            low: number;
+            /** Mass */
+            mass: number;
+            /** Name */
+            name: string;
+        };
+        /**
+         * ExploreRequest
+         * @description What to follow from token ``at`` on (null: the first generated one); docs/explore.md.
+         *
+         *     ``depth`` null: no limit. ``region``: [start, end) of the tokens at which decisions may lie.
+         *     ``outcome``: bytes, syntax, regex:PATTERN or query:PATTERN. ``temperature``, ``top_p``,
+         *     ``seed``: of the sampled way (null: as the branch was drawn). ``resume``: the run of an
+         *     exploration of this branch that is to be gone on with.
+         */
+        ExploreRequest: {
+            /** At */
+            at?: number | null;
+            /** Budget Tokens */
+            budget_tokens?: number | null;
+            /**
+             * Cover
+             * @default 1
+             */
+            cover?: number;
+            /**
+             * Depth
+             * @default 2
+             */
+            depth?: number | null;
+            /**
+             * Draws
+             * @default 100
+             */
+            draws?: number;
+            /**
+             * Gate
+             * @default 0
+             */
+            gate?: number;
+            /**
+             * Horizon
+             * @default 12
+             */
+            horizon?: number;
+            /**
+             * Least
+             * @default 0
+             */
+            least?: number;
+            /**
+             * Most
+             * @default 500
+             */
+            most?: number;
+            /**
+             * Outcome
+             * @default syntax
+             */
+            outcome?: string;
+            /** Region */
+            region?: number[] | null;
+            /** Resume */
+            resume?: string | null;
+            /** Seed */
+            seed?: number | null;
+            /**
+             * Stop
+             * @default []
+             */
+            stop?: string[];
+            /** Temperature */
+            temperature?: number | null;
+            /** Top P */
+            top_p?: number | null;
+            /**
+             * Way
+             * @default enumerated
+             * @enum {string}
+             */
+            way?: "enumerated" | "sampled" | "greedy";
+            /**
+             * Width
+             * @default 4
+             */
+            width?: number;
+        };
+        /**
+         * ExploreStart
+         * @description First event: where it begins, and what it may take at most. ``seconds``: an estimate, null
+         *     where no pass was timed yet. ``masses_of``: the distribution that masses are of.
+         */
+        ExploreStart: {
+            /** At */
+            at: number;
+            /** Branches */
+            branches: number;
+            /** Bytes */
+            bytes: number;
+            /** Horizon */
+            horizon: number;
+            /**
+             * Masses Of
+             * @enum {string}
+             */
+            masses_of: "model" | "sampler";
+            /** Outcome */
+            outcome: string;
+            /** Run */
+            run: string;
+            /** Seconds */
+            seconds: number | null;
+            /** Tokens */
+            tokens: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "start";
+            /**
+             * Way
+             * @enum {string}
+             */
+            way: "enumerated" | "sampled" | "greedy";
+        };
+        /**
+         * ExploreState
+         * @description How things stand after a wave of branches. ``masses``, ``enumerated_to``, ``draws``: of
+         *     each branch so far, by its name. ``unexplored``: 1 - their sum (sampled: the mass of all texts
+         *     that were not drawn). Entropies in nats.
+         */
+        ExploreState: {
+            /** Draws */
+            draws: number[];
+            /** Entropy */
+            entropy: number;
+            /** Entropy High */
+            entropy_high: number;
+            /** Entropy Low */
+            entropy_low: number;
+            /** Enumerated To */
+            enumerated_to: number[];
+            /** Finished */
+            finished: boolean;
+            /** Masses */
+            masses: number[];
+            /** Outcomes */
+            outcomes: components["schemas"]["ExploreOutcome"][];
+            parts: components["schemas"]["UnexploredParts"];
+            /** Tokens */
+            tokens: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "state";
+            /** Unexplored */
+            unexplored: number;
+        };
+        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"] | components["schemas"]["ExploreMessage"];
+        /**
+         * FindingResponse
+         * @description What a check detected at the bytes ``start..end``; ``tokens``: half-open, null where the
+         *     text has none there. ``cwe`` 0: none fits.
+         */
+        FindingResponse: {
+            /**
+             * Confidence
+             * @enum {string}
+             */
+            confidence: "low" | "medium" | "high";
+            /** Cwe */
+            cwe: number;
+            /** End */
+            end: number;
+            /** Message */
+            message: string;
+            /** Rule */
+            rule: string;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "low" | "medium" | "high";
+            /** Source */
+            source: string;
+            /** Start */
+            start: number;
+            /** Tokens */
+            tokens: number[] | null;
+        };
+        /**
+         * FindingsResponse
+         * @description Findings in order of their bytes. ``notes``: what a check could not do, or did first.
+         */
+        FindingsResponse: {
+            /** Checks */
+            checks: string[];
+            /** Complete */
+            complete: boolean;
+            /** Findings */
+            findings: components["schemas"]["FindingResponse"][];
+            /** Language */
+            language: string;
+            /** Notes */
+            notes: string[];
+        };
         /**
          * ForkRequest
          * @description A branch that differs from its parent at token ``at``.
@@ -1666,7 +2047,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "generate" | "fork" | "score" | "explain" | "patch" | "load" | "fetch";
+            kind: "generate" | "fork" | "score" | "explain" | "explore" | "patch" | "load" | "fetch";
             /** Left S */
             left_s: number | null;
             /** Node */
@@ -2265,6 +2646,38 @@ export interface components {
             within?: number | null;
         };
         /**
+         * RiskResponse
+         * @description The probability of continuations with the finding from token ``at`` on, in ``lower..upper``,
+         *     under the model's own distribution. ``price``: nats of the safe way (null: there is none).
+         */
+        RiskResponse: {
+            /** At */
+            at: number;
+            /** Cost */
+            cost: (number | null)[];
+            /** Decisions */
+            decisions: components["schemas"]["DecisionPoint"][];
+            /** Draws */
+            draws: number;
+            /** Lower */
+            lower: number;
+            /** Method */
+            method: string;
+            /** Paths */
+            paths: number;
+            /** Price */
+            price: number | null;
+            /** Rule */
+            rule: string;
+            safe: components["schemas"]["SafeWay"] | null;
+            /** Said */
+            said: string;
+            /** Unexplored */
+            unexplored: number;
+            /** Upper */
+            upper: number;
+        };
+        /**
          * RollupResponse
          * @description A column over the groups of a level, one list per field; null where no token entered.
          *
@@ -2320,6 +2733,18 @@ export interface components {
             top: (number | null)[];
             /** Undefined */
             undefined: number[];
+        };
+        /**
+         * SafeWay
+         * @description The likeliest continuation from byte ``start`` on without the finding, and its mass.
+         */
+        SafeWay: {
+            /** Mass */
+            mass: number;
+            /** Start */
+            start: number;
+            /** Text */
+            text: string;
         };
         /**
          * ScoreRequest
@@ -2725,6 +3150,18 @@ export interface components {
             qualities: ("exact" | "bound" | "estimate")[];
             /** Specials */
             specials: components["schemas"]["SpecialToken"][];
+        };
+        /**
+         * UnexploredParts
+         * @description The mass that no branch holds, by where it went; see docs/explore.md.
+         */
+        UnexploredParts: {
+            /** Other Tokens */
+            other_tokens: number;
+            /** Skipped */
+            skipped: number;
+            /** Waiting */
+            waiting: number;
         };
         /**
          * ViabilityResponse
@@ -3475,6 +3912,41 @@ export interface operations {
             };
         };
     };
+    explore_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExploreRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     find_route: {
         parameters: {
             query: {
@@ -3497,6 +3969,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FoundHead"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    findings_route: {
+        parameters: {
+            query?: {
+                language?: string;
+            };
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FindingsResponse"];
                 };
             };
             /** @description Refused. */
@@ -3670,6 +4175,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SessionResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    risk_route: {
+        parameters: {
+            query: {
+                rule: string;
+                start: number;
+                most?: number;
+                draws?: number;
+            };
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RiskResponse"];
                 };
             };
             /** @description Refused. */

@@ -18,6 +18,8 @@ export interface Marks {
   /** Tokens where other branches leave this one. */
   forks: ReadonlyMap<number, unknown>
   nPrompt: number
+  /** Tokens at which a choice changed what came of it -> how much, 0..1. */
+  changes?: ReadonlyMap<number, number>
 }
 
 export interface Face {
@@ -136,7 +138,7 @@ export class Sheet {
 
   private dressPiece(span: HTMLElement, piece: Piece, face: Face): void {
     const t = piece.token
-    const { first, last, at, forks, nPrompt } = face.marks
+    const { first, last, at, forks, nPrompt, changes } = face.marks
     const chosen = first !== null && last !== null && t >= first && t <= last
     const names = ['tk', piece.kind]
     if (t < nPrompt) names.push('prompt')
@@ -144,6 +146,13 @@ export class Sheet {
     if (t === this.hovered) names.push('hovered')
     if (t === at) names.push('here')
     if (forks.has(t)) names.push('fork')
+    const change = changes?.get(t) ?? 0
+    if (change > 0) names.push('changes')
+    const size = change > 0 ? change.toFixed(2) : ''
+    if ((span.dataset.change ?? '') !== size) {
+      span.dataset.change = size
+      span.style.setProperty('--change', size)
+    }
     const name = names.join(' ')
     if (span.className !== name) span.className = name
     if (span.id) {

@@ -115,6 +115,32 @@ class Runs {
     )
   }
 
+  /** Decode again from token `at` of a branch with these edits; shows it. Returns the new branch. */
+  async tryOut(node: string, at: number, edits: ForkRequest['settings']['edits']): Promise<string | null> {
+    const settings = { ...decoding.request, edits }
+    const body: ForkRequest = { at, token_id: null, token_ids: null, text: '', settings }
+    let made: string | null = null
+    await this.guarded(async () => {
+      const job = await api.fork(node, body)
+      made = job.node
+      this.begun(job, { token: null })
+    })
+    return made
+  }
+
+  /** A branch by tokens that are known already: nothing is decoded beyond them. Shows it. */
+  async put(node: string, at: number, ids: number[]): Promise<string | null> {
+    const settings = { ...decoding.request, max_new_tokens: 0, edits: [] }
+    const body: ForkRequest = { at, token_id: null, token_ids: ids, text: null, settings }
+    let made: string | null = null
+    await this.guarded(async () => {
+      const job = await api.fork(node, body)
+      made = job.node
+      this.begun(job, { token: null })
+    })
+    return made
+  }
+
   /** Take up a run that was interrupted. */
   async goOn(node: string): Promise<void> {
     await this.guarded(async () => this.begun(await api.goOn(node), { token: null }))

@@ -87,6 +87,12 @@ class Sessions {
     if (this.open?.id === id) this.open = { ...this.open, title: info.title }
   }
 
+  /** A branch is gone from the server. */
+  forget(id: string): void {
+    const open = this.open
+    if (open) this.open = { ...open, nodes: open.nodes.filter((n) => n.id !== id) }
+  }
+
   /** Delete a branch with what grew from it. Returns the ids that are gone. */
   async removeNode(id: string, undone: () => void): Promise<Set<string>> {
     await api.deleteNode(id)

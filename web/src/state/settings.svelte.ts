@@ -30,6 +30,7 @@ class Decoding {
       parts.push(`seed ${v.seed}`)
     }
     if (v.repetition_penalty !== 1) parts.push(`penalty ${v.repetition_penalty}`)
+    if (v.edits.length > 0) parts.push(v.edits.length === 1 ? '1 edit' : `${v.edits.length} edits`)
     parts.push(`≤ ${v.max_new_tokens} tokens`)
     return parts.join(' · ')
   }

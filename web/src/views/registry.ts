@@ -8,6 +8,7 @@ import type { Abilities } from '../api/types'
 import Attention from './attention/Attention.svelte'
 import Scope from './scope/Scope.svelte'
 import Structure from './structure/Structure.svelte'
+import WhatIf from './whatif/WhatIf.svelte'
 import Why from './why/Why.svelte'
 
 export interface View {
@@ -47,5 +48,12 @@ export const views: Record<string, View> = {
     component: Why,
     key: 'y',
     lacks: (can) => (can.internals ? null : "This backend gives no access to the model's internals."),
+  },
+  whatif: {
+    title: 'What if',
+    question: 'What would the model write instead, and what does an edit change?',
+    component: WhatIf,
+    key: 'v',
+    lacks: (can) => (can.fork === 'none' ? 'This model cannot branch.' : null),
   },
 }

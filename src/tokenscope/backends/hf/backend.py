@@ -20,7 +20,7 @@ from tokenscope.backends.hf.cache import (
     growing_cache,
     plain_layers,
 )
-from tokenscope.backends.hf.compact import MOST_TOKENS, CompactStep, LeanFeed
+from tokenscope.backends.hf.compact import CompactStep, LeanFeed
 from tokenscope.backends.hf.infill import InfillMarks, find_stops
 from tokenscope.backends.hf.vocabulary import Vocabulary
 from tokenscope.backends.protocol import Abilities, Extension, Feed, ForkKind, Full, ModelInfo
@@ -87,7 +87,7 @@ class TransformersBackend:
             if hasattr(module, name)
         ]  # fmt: skip
         kind: ForkKind = "crop" if self._plain is not None else "copy"
-        self.abilities = replace(self.abilities, fork=kind)
+        self.abilities = replace(self.abilities, fork=kind, pools=self.compact is not None)
         self._embeddings = int(self.model.get_input_embeddings().weight.shape[0])
 
     # --- text ------------------------------------------------------------------------------
@@ -174,10 +174,7 @@ class TransformersBackend:
         return [out[n] for n in range(len(feeds))]
 
     def _lean(self, feed: Feed) -> bool:
-        return (
-            self.compact is not None and feed.state.plain and not feed.changes
-            and len(feed.ids) <= MOST_TOKENS
-        )  # fmt: skip
+        return self.compact is not None and feed.state.plain and not feed.changes
 
     def _extend_lean(self, feeds: Sequence[Feed]) -> list[Extension]:
         """The tokens of all feeds through the weights together."""
@@ -312,6 +309,14 @@ class TransformersBackend:
             return CacheState(list(state.ids), cache, False, inner)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             raise AbilityError(f"this model's memory cannot be copied ({error})") from error
+
+    def settle(self, state: CacheState) -> None:
+        """Copy what lies in the slab of the states under way; drop the slab after the last one."""
+        if state.plain:
+            for layer in state.cache.layers:
+                layer.settle()
+        if self.compact is not None:
+            self.compact.rest()
 
     def close(self) -> None:
         """Drop the weights; states that others hold keep only their own memory."""

@@ -20,25 +20,36 @@ MOST_PARTS = 4  # a longer chain costs more at every step than its shortest link
 
 
 class Block:
-    """A key and a value tensor (1, H, room, D), in one piece where they have one shape.
+    """A key and a value tensor (1, H, room, D).
 
     ``filled``: rows that anybody has written. ``held``: rows that more than one layer looks at;
-    below that line nothing is ever written again. ``both`` (2, H, room, D) is the one piece.
+    below that line nothing is ever written again. ``slab``: the memory that it is a row of
+    (``hf.slab``), None where it is a piece of its own.
     """
 
-    __slots__ = ("both", "filled", "held", "keys", "values")
+    __slots__ = ("__weakref__", "filled", "held", "keys", "row", "slab", "values")
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
-        """``keys`` and ``values`` (1, H, n, D) tell shape, type and place."""
-        shapes = [(t.shape[0], t.shape[1], room, t.shape[3]) for t in (keys, values)]
-        self.both: torch.Tensor | None = None
-        if shapes[0] == shapes[1] and shapes[0][0] == 1:
-            self.both = keys.new_empty((2, *shapes[0][1:]))
-            self.keys, self.values = self.both[:1], self.both[1:]
-        else:
-            self.keys, self.values = keys.new_empty(shapes[0]), values.new_empty(shapes[1])
+    def __init__(
+        self, keys: torch.Tensor, values: torch.Tensor, slab: object = None, row: int = 0
+    ) -> None:
+        self.keys = keys
+        self.values = values
+        self.slab = slab
+        self.row = row
         self.filled = 0
         self.held = 0
+
+    @classmethod
+    def like(cls, keys: torch.Tensor, values: torch.Tensor, room: int) -> Block:
+        """A new one; ``keys`` and ``values`` (1, H, n, D) tell shape, type and place."""
+        shapes = [(t.shape[0], t.shape[1], room, t.shape[3]) for t in (keys, values)]
+        return cls(keys.new_empty(shapes[0]), values.new_empty(shapes[1]))
+
+    def copy(self, block: Block, count: int) -> None:
+        """Take over the first ``count`` rows of another; nothing was written here before."""
+        self.keys[:, :, :count] = block.keys[:, :, :count]
+        self.values[:, :, :count] = block.values[:, :, :count]
+        self.filled = count
 
     @property
     def room(self) -> int:
@@ -101,23 +112,50 @@ class GrowingLayer(DynamicLayer):
     def _fresh(self, keys: torch.Tensor, values: torch.Tensor, count: int) -> tuple[Block, int]:
         """A last part with room for more: the old one, moved, if it is nobody else's; else new."""
         block, used = self.parts[-1] if self.parts else (None, 0)
-        move = block is not None and (
-            (block.filled == used and block.held == 0) or len(self.parts) == MOST_PARTS
-        )
+        move = block is not None and (self.owns_last or len(self.parts) >= MOST_PARTS)
         kept = used if move else 0
-        tail = len(self.parts) - move > 0
         end = kept + count
-        made = Block(keys, values, end + max(TAIL_ROOM if tail else FIRST_ROOM, end // 8))
+        made = Block.like(keys, values, end + self._spare(len(self.parts) - move, end))
         if block is not None and kept:
-            made.keys[:, :, :kept] = block.keys[:, :, :kept]
-            made.values[:, :, :kept] = block.values[:, :, :kept]
-            made.filled = kept
+            made.copy(block, kept)
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
         if move:
             self.parts.pop()
         self.parts.append((made, kept))
         return made, kept
+
+    @staticmethod
+    def _spare(before: int, end: int) -> int:
+        """Rows to spare in a block that ``before`` others stand in front of."""
+        return max(TAIL_ROOM if before else FIRST_ROOM, end // 8)
+
+    @property
+    def owns_last(self) -> bool:
+        """Whether nobody else looks at the last part or has written behind it."""
+        if not self.parts:
+            return False
+        block, used = self.parts[-1]
+        return block.filled == used and block.held == 0
+
+    def seat(self, block: Block, move: bool) -> None:
+        """Go on in ``block``: with the rows of the last part (``move``), or behind it."""
+        kept = 0
+        if move and self.parts:
+            last, kept = self.parts.pop()
+            block.copy(last, kept)
+        self.dtype, self.device = block.keys.dtype, block.keys.device
+        self.is_initialized = True
+        self.parts.append((block, kept))
+
+    def settle(self) -> None:
+        """Every part that lies in a slab becomes a piece of its own, of the size that is used."""
+        for n, (block, used) in enumerate(self.parts):
+            if block.slab is not None:
+                room = used + (0 if n else self._spare(n, used))
+                made = Block.like(block.keys, block.values, room)
+                made.copy(block, used)
+                self.parts[n] = (made, used)
 
     def get_seq_length(self) -> int:
         """How many tokens this layer has seen."""

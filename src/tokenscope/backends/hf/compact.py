@@ -11,21 +11,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import torch
 from torch.nn import functional as F
 
-from tokenscope.backends.hf.cache import Block, GrowingLayer
+from tokenscope.backends.hf.batched import Batch
+from tokenscope.backends.hf.cache import GrowingLayer
+from tokenscope.backends.hf.deferred import WORTH, DeferredLogits
+from tokenscope.backends.hf.slab import Slab, seated
 
 FAMILIES = ("llama", "mistral", "qwen2")
 STATIC_ROPE = ("default", "linear", "llama3")
 ROPE_ROWS = 1024
-MOST_TOKENS = 16  # of one feed; from there on the fused kernels of a prefill are faster
+MOST_TOKENS = 16  # of one feed; from there on the fused attention of a prefill is faster
+BATCHED = 8  # of each of several feeds that attend in one go
 PACKED_BYTES = 1 << 30  # a model whose weights are larger is not packed a second time
 PACKED_SHARE = 0.5  # nor one whose second copy would take more than this share of free memory
 PACKED_ROWS = 64  # more tokens than this gain nothing from packed weights
+TALL = 4096  # rows of a weight that is packed to advantage for one token as well
+TURNED_BYTES = 1 << 26  # of weights; up to there a transposed copy is the faster one
+
+Pack = Literal["", "turned", "onednn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +50,22 @@ class Matrix:
     """One weight (out, in) with its bias, multiplied by few rows at a time.
 
     Two to eight rows through torch's own product cost up to four times as much as one (its
-    kernels are made for long sides); oneDNN's, over weights packed in its order, cost 0.8 to 1.5
-    times as much. The packed copy is made where there is room for it; one row uses it only in
-    the tall output matrix, where it is the faster of the two as well.
+    kernels are made for long sides). Over a second copy they cost 1.2 to 1.7 times as much: of a
+    small model (``turned``) a transposed one, of a larger one a copy packed in oneDNN's order. It
+    is made where there is room for it.
     """
 
-    __slots__ = ("bias", "packed", "tall", "weight")
+    __slots__ = ("bias", "packed", "tall", "turned", "weight")
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, pack: bool) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, pack: Pack) -> None:
         self.weight = weight
         self.bias = bias
-        self.tall = weight.shape[0] >= 4096
+        self.tall = weight.shape[0] >= TALL
+        self.turned = pack == "turned"
         self.packed: torch.Tensor | None = None
-        if pack:
+        if pack == "turned":
+            self.packed = weight.t().contiguous()
+        elif pack == "onednn":
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, 8)
 
     @property
@@ -67,10 +78,23 @@ class Matrix:
         n = x.shape[0]
         if self.packed is None or n > PACKED_ROWS or (n == 1 and not self.tall):
             return F.linear(x, self.weight, self.bias)
+        if self.turned:
+            if self.bias is None:
+                return torch.mm(x, self.packed)
+            return torch.addmm(self.bias, x, self.packed)
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             x, self.packed, self.bias, "none", [], ""
         )
         return out
+
+    def add(self, x: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+        """``to`` and the product, where there is no bias."""
+        n = x.shape[0]
+        if n == 1 or self.packed is None or n > PACKED_ROWS:
+            return torch.addmm(to, x, self.weight.t())
+        if self.turned:
+            return torch.addmm(to, x, self.packed)
+        return self(x).add_(to)
 
 
 @dataclass(slots=True)
@@ -106,7 +130,9 @@ class CompactStep:
             self.embedding.device.type == "cpu" and self.embedding.dtype == torch.float32
             and size <= PACKED_BYTES and torch.backends.mkldnn.is_available()
         )  # fmt: skip
-        pack = suits and size <= PACKED_SHARE * psutil.virtual_memory().available
+        pack: Pack = ""
+        if suits and size <= PACKED_SHARE * psutil.virtual_memory().available:
+            pack = "turned" if size <= TURNED_BYTES else "onednn"
         self.head = Matrix(model.lm_head.weight, model.lm_head.bias, pack)
         self.layers = [_fused(layer, pack) for layer in inner.layers]
         self.packed_bytes = sum(m.packed_bytes for m in self._matrices())
@@ -116,6 +142,7 @@ class CompactStep:
         elif suits:
             self.note = "weights are not packed a second time: memory is short"
         self._cos = self._sin = torch.empty(0, self.width)
+        self._slab: Slab | None = None
 
     def _matrices(self) -> list[Matrix]:
         inner = [m for w in self.layers for m in (w.qkv, w.out, w.gate_up, w.down)]
@@ -135,24 +162,60 @@ class CompactStep:
         if len(spans) == 1:
             a, b = spans[0]
             return self._cos[a:b], self._sin[a:b]
-        index = torch.tensor([t for a, b in spans for t in range(a, b)], device=self._cos.device)
-        return self._cos[index], self._sin[index]
+        if len(spans) * 2 > sum(b - a for a, b in spans):
+            index = torch.tensor([t for a, b in spans for t in range(a, b)])
+            index = index.to(self._cos.device)
+            return self._cos[index], self._sin[index]
+        cos, sin = (torch.cat([t[a:b] for a, b in spans]) for t in (self._cos, self._sin))
+        return cos, sin
 
     def __call__(
         self, feeds: Sequence[LeanFeed]
-    ) -> list[tuple[torch.Tensor | None, list[torch.Tensor]]]:
+    ) -> list[tuple[torch.Tensor | DeferredLogits | None, Sequence[torch.Tensor]]]:
         """Per feed float32 logits (scores, V), or None, and rows (H, rows, keys) per layer."""
+        few = [n for n, f in enumerate(feeds) if len(f.ids) <= BATCHED]
+        if len(few) < 2:
+            few = []
+        rest = [n for n in range(len(feeds)) if n not in few]
+        batch = self._batch([feeds[n] for n in few]) if few else None
+        if batch is not None:
+            few = [few[n] for n in batch.order]
+        order = [*few, *rest]
+        found = self._run([feeds[n] for n in order], len(few), batch)
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return [found[n] for n in back]
+
+    def _batch(self, feeds: Sequence[LeanFeed]) -> Batch:
+        """Room for all of them in one slab, in the order of their rows there."""
+        caches, counts = [f.cache for f in feeds], [len(f.ids) for f in feeds]
+        like = self.embedding.new_empty(1, self.kv_heads, 1, self.width)
+        self._slab = slab = seated(self._slab, caches, counts, like)
+        return Batch(slab, caches, counts, self.kv_heads, self.heads // self.kv_heads)
+
+    def rest(self) -> None:
+        """Give the slab's memory back once no state has a part in it. From any thread."""
+        slab = self._slab
+        if slab is not None and len(slab.free()) == slab.rows:
+            self._slab = None
+
+    def _run(
+        self, feeds: Sequence[LeanFeed], few: int, batch: Batch | None
+    ) -> list[tuple[torch.Tensor | DeferredLogits | None, Sequence[torch.Tensor]]]:
+        """The first ``few`` feeds attend in a batch, the others one by one."""
         heads, kv, width = self.heads, self.kv_heads, self.width
         ids = [int(i) for f in feeds for i in f.ids]
         cuts = _cuts([len(f.ids) for f in feeds])
-        total = len(ids)
-        cos, sin = self._rope([(f.cache[0].length, f.cache[0].length + len(f.ids)) for f in feeds])
+        total, cut = len(ids), cuts[few - 1][1] if few else 0
+        # a batch has claimed its rows already
+        starts = [f.cache[0].length - (len(f.ids) if n < few else 0) for n, f in enumerate(feeds)]
+        cos, sin = self._rope(
+            [(start, start + len(f.ids)) for start, f in zip(starts, feeds, strict=True)]
+        )
         if total == 1:
             x = self.embedding[ids[0] : ids[0] + 1]  # (N, d)
         else:
             x = self.embedding[torch.tensor(ids, device=self.embedding.device)]
         attention: list[list[torch.Tensor]] = [[] for _ in feeds]
-        many = _Many(feeds, kv, heads // kv) if total == len(feeds) > 1 else None
         shape = (self.hidden,)
         for number, w in enumerate(self.layers):
             h = F.rms_norm(x, shape, w.norm_in, self.eps)
@@ -161,29 +224,26 @@ class CompactStep:
             qk = torch.addcmul(qk * cos, qk.roll(width // 2, -1), sin)
             q, k, v = qk[:, :heads], qk[:, heads:], qkv[:, heads + kv :]
             q.mul_(self.scale)
-            if many is not None:
-                o = many.attend(number, q, k, v)
-            else:
-                outs = []
-                for feed, (a, b), rows in zip(feeds, cuts, attention, strict=True):
-                    layer = feed.cache[number]
-                    layer.append(k[a:b].transpose(0, 1)[None], v[a:b].transpose(0, 1)[None])
-                    out, weights = self._attend(q[a:b], layer, feed.rows)
-                    outs.append(out)
-                    if weights is not None:
-                        rows.append(weights)
-                o = outs[0] if len(outs) == 1 else torch.cat(outs)
-            if total == 1:
-                x = torch.addmm(x, o, w.out.weight.t())
-            else:
-                x = x + w.out(o)
+            outs = []
+            if batch is not None:
+                outs.append(batch.attend(number, q[:cut], k[:cut], v[:cut]))
+            for feed, (a, b), rows in list(zip(feeds, cuts, attention, strict=True))[few:]:
+                layer = feed.cache[number]
+                layer.append(k[a:b].transpose(0, 1)[None], v[a:b].transpose(0, 1)[None])
+                attend = self._attend if b - a <= MOST_TOKENS else self._attend_long
+                out, weights = attend(q[a:b], layer, feed.rows)
+                outs.append(out)
+                if weights is not None:
+                    rows.append(weights)
+            o = outs[0] if len(outs) == 1 else torch.cat(outs)
+            x = w.out.add(o, x)
             h = F.rms_norm(x, shape, w.norm_mlp, self.eps)
             gate, up = w.gate_up(h).chunk(2, dim=-1)
-            h = F.silu(gate) * up
-            x = torch.addmm(x, h, w.down.weight.t()) if total == 1 else x + w.down(h)
-        if many is not None:
-            attention = many.rows()
-        return list(zip(self._logits(x, feeds, cuts), attention, strict=True))
+            x = w.down.add(F.silu(gate).mul_(up), x)
+        seen: list[Sequence[torch.Tensor]] = list(attention)
+        if batch is not None:
+            seen[:few] = [batch.rows_of(n, f.rows) for n, f in enumerate(feeds[:few])]
+        return list(zip(self._logits(x, feeds, cuts), seen, strict=True))
 
     def _attend(
         self, q: torch.Tensor, layer: GrowingLayer, rows: int
@@ -218,87 +278,60 @@ class CompactStep:
             held = held.reshape(self.heads, rows, -1)
         return out.view(n, self.heads * width), held
 
+    def _attend_long(
+        self, q: torch.Tensor, layer: GrowingLayer, rows: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The same of many tokens: the fused kernel for the output, and beside it the rows."""
+        n = q.shape[0]
+        views = layer.views()
+        keys, values = views[0]
+        if len(views) > 1:
+            keys = torch.cat([k for k, _ in views], dim=2)
+            values = torch.cat([v for _, v in views], dim=2)
+        past = layer.length - n
+        mask = None
+        if past:
+            at = torch.arange(past, past + n, device=q.device)
+            mask = torch.arange(past + n, device=q.device) <= at[:, None]
+        out = F.scaled_dot_product_attention(
+            q.transpose(0, 1)[None], keys, values, attn_mask=mask, is_causal=mask is None,
+            scale=1.0, enable_gqa=True,
+        )  # fmt: skip
+        held = self._rows(q[n - rows :], keys[0]) if rows else None
+        return out[0].transpose(0, 1).reshape(n, -1), held
+
+    def _rows(self, q: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """float32 (H, rows, keys) of the queries (rows, H, D) of the last tokens."""
+        n, heads, width = q.shape
+        kv = keys.shape[0]
+        q = q.reshape(n, kv, heads // kv, width).permute(1, 2, 0, 3).reshape(kv, -1, width)
+        score = torch.bmm(q, keys.transpose(1, 2)).view(heads, n, -1)
+        later = torch.ones(n, n, dtype=torch.bool, device=q.device).triu_(1)
+        score[..., -n:].masked_fill_(later, -torch.inf)
+        return torch.softmax(score, dim=-1, dtype=torch.float32)
+
     def _logits(
         self, x: torch.Tensor, feeds: Sequence[LeanFeed], cuts: Sequence[tuple[int, int]]
-    ) -> list[torch.Tensor | None]:
+    ) -> list[torch.Tensor | DeferredLogits | None]:
         wanted = [f.scores for f in feeds]
         if not any(wanted):
             return [None] * len(feeds)
         if sum(wanted) < x.shape[0]:
             x = torch.cat([x[b - k : b] for (_, b), k in zip(cuts, wanted, strict=True)])
-        logits = self.head(F.rms_norm(x, (self.hidden,), self.norm, self.eps)).float()
-        return [logits[a:b] if b > a else None for a, b in _cuts(wanted)]
-
-
-class _Many:
-    """Attention of one new token in each of S states: one softmax over all, padded to the longest.
-
-    What costs here is calls, not arithmetic: per state and layer two products and four views.
-    """
-
-    def __init__(self, feeds: Sequence[LeanFeed], kv: int, group: int) -> None:
-        self.feeds = feeds
-        self.kv, self.group = kv, group
-        self.lengths = [f.cache[0].length + 1 for f in feeds]
-        self.weights: list[torch.Tensor] = []
-        self.scores = torch.empty(0)
-        self.slots: list[list[torch.Tensor]] = []
-
-    def attend(
-        self, number: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
-    ) -> torch.Tensor:
-        """(S, H, D) scaled queries, (S, kv, D) keys and values of layer ``number`` to (S, H*D)."""
-        count, width = q.shape[0], q.shape[2]
-        like = k[:1, :, None]  # (1, kv, 1, D)
-        chains = []
-        into, of = [], []
-        for n, feed in enumerate(self.feeds):
-            layer = feed.cache[number]
-            block, start, _ = layer.claim(like, like, 1)
-            into += [block.keys[0].select(1, start), block.values[0].select(1, start)]
-            of += [k[n], v[n]]
-            chains.append(layer.parts)
-        torch._foreach_copy_(into, of)
-        if not self.slots:  # the chains are cut alike in every layer
-            self._lay_out(q, chains)
-        queries = q.reshape(count, self.kv, self.group, width)
-        for query, slots, parts in zip(queries.unbind(0), self.slots, chains, strict=True):
-            for slot, (block, used) in zip(slots, parts, strict=True):
-                torch.bmm(query, block.keys[0].transpose(1, 2).narrow(2, 0, used), out=slot)
-        weights = torch.softmax(self.scores, dim=-1, dtype=torch.float32)
-        self.weights.append(weights)
-        outs = torch.empty_like(queries)
-        cast = weights.to(q.dtype)
-        for w, out, parts in zip(cast.unbind(0), outs.unbind(0), chains, strict=True):
-            at = 0
-            for block, used in parts:
-                values = block.values[0].narrow(1, 0, used)
-                part = w.narrow(2, at, used)
-                if at == 0:
-                    torch.bmm(part, values, out=out)
-                else:
-                    out.baddbmm_(part, values)
-                at += used
-        return outs.view(count, -1)
-
-    def _lay_out(self, q: torch.Tensor, chains: Sequence[list[tuple[Block, int]]]) -> None:
-        shape = (len(chains), self.kv, self.group, max(self.lengths))
-        self.scores = q.new_full(shape, -torch.inf)
-        for scores, parts in zip(self.scores.unbind(0), chains, strict=True):
-            slots, at = [], 0
-            for _, used in parts:
-                slots.append(scores.narrow(2, at, used))
-                at += used
-            self.slots.append(slots)
-
-    def rows(self) -> list[list[torch.Tensor]]:
-        """Per state a row (H, 1, keys) of each layer where it was asked for."""
-        heads = self.kv * self.group
-        out: list[list[torch.Tensor]] = []
-        for n, (feed, length) in enumerate(zip(self.feeds, self.lengths, strict=True)):
-            held = [w[n, :, :, :length].reshape(heads, 1, length) for w in self.weights]
-            out.append(held if feed.rows else [])
-        return out
+        h = F.rms_norm(x, (self.hidden,), self.norm, self.eps)
+        size = int(self.head.weight.shape[0])
+        pieces = _cuts(wanted)
+        few = [(a, b) for a, b in pieces if b - a <= WORTH]
+        made: dict[tuple[int, int], torch.Tensor] = {}
+        if few:
+            logits = self.head(torch.cat([h[a:b] for a, b in few]) if len(few) < len(pieces) else h)
+            made = dict(zip(few, logits.float().split([b - a for a, b in few]), strict=True))
+        return [
+            None if a == b
+            else made[a, b] if b - a <= WORTH
+            else DeferredLogits(h[a:b], self.head, size)
+            for a, b in pieces
+        ]  # fmt: skip
 
 
 def _cuts(sizes: Sequence[int]) -> list[tuple[int, int]]:
@@ -310,7 +343,7 @@ def _cuts(sizes: Sequence[int]) -> list[tuple[int, int]]:
     return out
 
 
-def _joined(parts: list[torch.nn.Linear], pack: bool) -> Matrix:
+def _joined(parts: list[torch.nn.Linear], pack: Pack) -> Matrix:
     """One matrix over several; the modules' own weights become views of it (no second copy)."""
     weight = torch.cat([p.weight.data for p in parts])
     at = 0
@@ -324,7 +357,7 @@ def _joined(parts: list[torch.nn.Linear], pack: bool) -> Matrix:
     return Matrix(weight, bias, pack)
 
 
-def _fused(layer: Any, pack: bool) -> _Layer:
+def _fused(layer: Any, pack: Pack) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
     return _Layer(
         layer.input_layernorm.weight,

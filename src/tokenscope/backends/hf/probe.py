@@ -7,7 +7,7 @@ a prefill and as steps, and on any difference the eager kernel is used and said 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -219,8 +219,8 @@ def _compact_difference(
     scale = float(logits.abs().max().clamp(min=1.0))
     worst = 0.0
 
-    def compare(at: int, got: torch.Tensor | None, rows: list[torch.Tensor]) -> float:
-        assert got is not None
+    def compare(at: int, got: object, rows: Sequence[torch.Tensor]) -> float:
+        assert isinstance(got, torch.Tensor)
         n = len(got)
         gap = _larger(0.0, (got - logits[at : at + n]).abs().max() / scale)
         for row, want in zip(rows, reference, strict=True):

@@ -8,6 +8,7 @@ since a character was not whole yet, is asked for.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -196,7 +197,9 @@ class LlamaServer:
         given = list(asked.ids) if asked.ids is not None else self.encode(asked.text).ids.tolist()
         k, ids, predicted = max(asked.top, WIDE), list(given), 0
         s = asked.sampler
-        greedy = s.get("temperature", 0.0) == 0.0
+        greedy = s.get("temperature", 0.0) == 0.0 and not asked.bias
+        for i in asked.bias:
+            self.piece(i)
         body = {
             "prompt": given, "n_predict": asked.max_new_tokens, "n_probs": k, "stream": True,
             "cache_prompt": True, "return_tokens": True, "samplers": list(ORDER),
@@ -205,6 +208,7 @@ class LlamaServer:
             "repeat_penalty": s.get("repetition_penalty", 1.0),
             "repeat_last_n": len(given) + asked.max_new_tokens,
             "seed": int(s.get("seed", 0)) % (1 << 32),
+            "logit_bias": [[i, b if b > -math.inf else False] for i, b in asked.bias.items()],
         }  # fmt: skip
         for event in events(self._connection.lines("/completion", body, cancelled)):
             now = shapes.field(event, "tokens_predicted", int, "an event")

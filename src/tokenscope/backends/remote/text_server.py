@@ -16,7 +16,7 @@ from tokenscope.backends.remote.connection import Connection
 from tokenscope.backends.remote.dialects import Dialect, Heard
 from tokenscope.backends.remote.shapes import Candidate, Entry
 from tokenscope.backends.remote.words import Seen
-from tokenscope.errors import InputError, RemoteError
+from tokenscope.errors import AbilityError, InputError, RemoteError
 from tokenscope.trace.tokens import Tokens
 
 WIDE = 20
@@ -72,6 +72,8 @@ class TextServer:
     # --- decoding ----------------------------------------------------------------------------
     def stream(self, asked: Asked, cancelled: Cancelled) -> Generator[Told, None, StreamEnd]:
         """The server's own decoding."""
+        if asked.bias:
+            raise AbilityError("this server tells no ids, so none can be banned or biased in it")
         k = min(max(asked.top, WIDE), self._dialect.most)
         wanted = Asked(asked.text, asked.max_new_tokens, asked.sampler, (), k)
         count = 0

@@ -14,12 +14,15 @@ import warnings
 from functools import cache
 from typing import Any
 
-from bandit.core import config as bandit_config
-from bandit.core import manager, metrics, node_visitor, test_set
-
 from tokenscope.evidence.check import CHECKS, Code, Found, Options
 from tokenscope.evidence.closing import close_python
 from tokenscope.trace.findings import Finding, Grade
+
+# of a report form that needs a package which is not wanted here bandit's loader says an error
+logging.getLogger("stevedore.extension").setLevel(logging.CRITICAL)
+
+from bandit.core import config as bandit_config  # noqa: E402
+from bandit.core import manager, metrics, node_visitor, test_set  # noqa: E402
 
 _GRADE: dict[str, Grade] = {"LOW": "low", "MEDIUM": "medium", "HIGH": "high"}
 

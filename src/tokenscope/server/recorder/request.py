@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
 
 from tokenscope.errors import InputError, NotFound
 from tokenscope.runs.generate import begin, generate
 from tokenscope.runs.run import Run
 from tokenscope.server import wire
 from tokenscope.server.decoding import settings as of_wire
+from tokenscope.server.edit_wire import AnyEdit
 from tokenscope.server.house import House
 from tokenscope.server.recorder.state import Recorder
-from tokenscope.server.recorder.wire import Asked, ChatRequest, CompletionRequest
+from tokenscope.server.recorder.wire import (
+    Asked,
+    ChatRequest,
+    CompletionRequest,
+    ResponseFormat,
+)
 from tokenscope.server.recorder.work import Wanted
-from tokenscope.trace.edits import Ban, Bias, Edit
+from tokenscope.trace.edits import Ban, Bias, Edit, read
 from tokenscope.trace.origin import Request
 from tokenscope.trace.tokens import Tokens
 
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 
 COMPLETION_TOKENS, CHAT_TOKENS = 16, 1024  # where a client does not say
 CANDIDATES = 10
+SHAPES: TypeAdapter[list[AnyEdit]] = TypeAdapter(list[AnyEdit])
 NAMES = ("", "tokenscope", "default")
 
 
@@ -62,18 +71,17 @@ def _completion(
     number: int, asked: int, client: str,
 ) -> Wanted:  # fmt: skip
     text = prompt if isinstance(prompt, str) else None
-    keep, edits = _settings(recorder, body, number, asked, body.logprobs or 0)
+    keep = _settings(recorder, body, number, asked, body.logprobs or 0)
     request = wire.GenerateRequest(
         prompt=text if text is not None else "", suffix=body.suffix,
         model=model_id(house, body.model), settings=keep,
     )  # fmt: skip
 
     def start(model: Model) -> Run:
-        with_edits = replace(of_wire(keep), edits=edits)
         if text is not None:
-            return generate(model, prompt=text, suffix=body.suffix, settings=with_edits)
+            return generate(model, prompt=text, suffix=body.suffix, settings=of_wire(keep))
         given = _tokens(model, prompt)  # type: ignore[arg-type]
-        return begin(model, given, "plain", with_edits, request=Request(prompt=given.text))
+        return begin(model, given, "plain", of_wire(keep), request=Request(prompt=given.text))
 
     return Wanted(start, request, client)
 
@@ -82,8 +90,6 @@ def chats(house: House, recorder: Recorder, body: ChatRequest, client: str) -> l
     """The runs of a chat request: ``n`` of them."""
     if body.tools and body.tool_choice != "none":
         raise InputError("tools", "cannot be called here; ask without them")
-    if body.response_format is not None and body.response_format.get("type") != "text":
-        raise InputError("response_format", "only text is made here")
     if body.top_logprobs and not body.logprobs:
         raise InputError("top_logprobs", "goes with logprobs")
     messages = [m.plain() for m in body.messages]
@@ -94,15 +100,14 @@ def chats(house: House, recorder: Recorder, body: ChatRequest, client: str) -> l
         raise InputError("max_tokens", "must be 1 or more")
     out = []
     for number in range(body.n or 1):
-        keep, edits = _settings(recorder, body, number, asked, body.top_logprobs or 0)
+        keep = _settings(recorder, body, number, asked, body.top_logprobs or 0)
         request = wire.GenerateRequest(
             messages=[wire.Message(**m) for m in messages], model=model_id(house, body.model),
             settings=keep,
         )  # fmt: skip
 
-        def start(model: Model, keep: wire.Settings = keep, edits: tuple[Edit, ...] = edits) -> Run:
-            with_edits = replace(of_wire(keep), edits=edits)
-            return generate(model, messages=messages, settings=with_edits)
+        def start(model: Model, keep: wire.Settings = keep) -> Run:
+            return generate(model, messages=messages, settings=of_wire(keep))
 
         out.append(Wanted(start, request, client))
     return out
@@ -121,21 +126,32 @@ def _prompts(given: str | list[str] | list[int] | list[list[int]]) -> list[str |
     return list(given)  # type: ignore[arg-type]
 
 
-def _settings(
-    recorder: Recorder, body: Asked, number: int, asked: int, top: int
-) -> tuple[wire.Settings, tuple[Edit, ...]]:
-    """Settings of the wire, and the edits that a bias is."""
+def _settings(recorder: Recorder, body: Asked, number: int, asked: int, top: int) -> wire.Settings:
+    """Settings of the wire; a bias, a format and the recorder's own edits are edits."""
     if body.presence_penalty or body.frequency_penalty:
         raise InputError("presence_penalty", "is not done here; repetition_penalty is")
     seed = body.seed if body.seed is not None else secrets.randbelow(1 << 32)
-    keep = wire.Settings(
+    edits = [*recorder.edits, *_bias(body.logit_bias or {}), *_format(body.response_format)]
+    return wire.Settings(
         max_new_tokens=min(asked, recorder.limits.tokens),
         temperature=1.0 if body.temperature is None else body.temperature,
         top_k=body.top_k or 0, top_p=1.0 if body.top_p is None else body.top_p,
         min_p=body.min_p or 0.0, repetition_penalty=body.repetition_penalty or 1.0,
         seed=(seed + number) % (1 << 53), stop=stops(body), alternatives=max(CANDIDATES, top),
+        edits=SHAPES.validate_json(json.dumps([e.to_json() for e in edits])),
     )  # fmt: skip
-    return keep, _bias(body.logit_bias or {})
+
+
+def _format(wanted: ResponseFormat | None) -> tuple[Edit, ...]:
+    """A response format as the edit that keeps to it."""
+    if wanted is None or wanted.type == "text":
+        return ()
+    schema: object = {"type": "object"}
+    if wanted.type == "json_schema":
+        if wanted.json_schema is None:
+            raise InputError("response_format", "has no json_schema")
+        schema = wanted.json_schema.json_schema
+    return (read({"kind": "json_schema", "schema": json.dumps(schema)}),)
 
 
 def _bias(given: dict[str, float]) -> tuple[Edit, ...]:

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from tokenscope.errors import BusyError
 from tokenscope.server.recorder.redact import Redaction
 from tokenscope.store import Store
 from tokenscope.store.rows import now
+from tokenscope.trace.edits import Edit
 
 BRANCHES = 500  # of a session; then the next one begins
 TITLE = "Recorder: "  # a session that is renamed is no longer the recorder's to forget
@@ -46,15 +47,17 @@ class Recorder:
     """One per server. ``places``: completions that run at once, the page keeps the rest.
 
     ``redaction``: what no record may hold. ``keep``: days that sessions are kept, 0 for ever.
+    ``edits``: in force for every completion.
     """
 
     def __init__(
         self, limits: RecorderLimits = RecorderLimits(), places: int = 6,
-        redaction: Redaction | None = None, keep: float = 0.0,
+        redaction: Redaction | None = None, keep: float = 0.0, edits: Sequence[Edit] = (),
     ) -> None:  # fmt: skip
         self.limits = limits
         self.redaction = redaction
         self.keep = keep
+        self.edits = tuple(edits)
         self.paused = False
         self.requests = self.recorded = self.refused = 0
         self._places = places

@@ -35,6 +35,24 @@ class Asked(BaseModel):
     frequency_penalty: Number | None = None
     logit_bias: dict[str, Finite] | None = None
     max_tokens: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    response_format: ResponseFormat | None = None
+
+
+class JsonSchemaFormat(BaseModel):
+    """A named schema; its text is looked at by the grammar that is made of it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    json_schema: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(BaseModel):
+    """What an answer must be: ``text``, any ``json_object``, or JSON that fits a schema."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
 
 
 class StreamOptions(BaseModel):
@@ -89,6 +107,5 @@ class ChatRequest(Asked):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    response_format: dict[str, Any] | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
