@@ -24,6 +24,7 @@ from tokenscope.cli import (
     ledger,
     look,
     models,
+    plan,
     records,
     replay,
     serve,
@@ -39,9 +40,10 @@ app = typer.Typer(
 )  # fmt: skip
 for command in (
     serve.serve, decode.generate, talk.chat, decode.infill, decode.score, branch.fork, branch.tree,
-    look.show, models.models, explain.explain, causes.patch, causes.ablate, causes.lens,
+    look.show, models.models, plan.plan, explain.explain, causes.patch, causes.ablate, causes.lens,
     causes.heads, structure.structure, explore.explore, compare.compare, ledger.ledger,
-    replay.replay,     bench.bench, audit.audit, audit.rules,
+    replay.replay,
+    bench.bench, audit.audit, audit.rules,
     doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,
     records.records, records.verify, records.bom,
 ):  # fmt: skip

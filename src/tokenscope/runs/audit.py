@@ -20,6 +20,7 @@ from tokenscope import disk
 from tokenscope.control import QUIET, Control
 from tokenscope.errors import InputError
 from tokenscope.evidence.cases import Case, Entry, Refused, count_lines, is_prompts, read_prompts
+from tokenscope.evidence.check import CHECKS, Code
 from tokenscope.evidence.figures import Figures
 from tokenscope.evidence.policy import Policy, policy_of, read_policy
 from tokenscope.evidence.records import Records, key, read_records
@@ -61,7 +62,7 @@ def audit(
     reports; None: one that goes with the result. ``settings``: ``samples``, ``temperature``,
     ``seed``, ``max_new_tokens`` ... over what the policy says. ``opening``: how other processes
     open the model. ``baseline``: the build that was approved: drift from it is measured. Raises
-    InputError, UnknownName, StoreError, Cancelled.
+    InputError, UnknownName, MissingError, StoreError, Cancelled.
     """
     wanted = _policy(policy)
     plan = plan_of(wanted, settings)
@@ -69,7 +70,9 @@ def audit(
         WRITERS.get(name)
     if not 1 <= processes <= 256:
         raise InputError("processes", "must lie in 1..256")
-    plan.options()  # a rule pack that cannot be read is told before the model is loaded
+    options = plan.options()  # a rule pack that cannot be read is told before a model is loaded
+    if "semgrep" in plan.checks:  # and so is a program that is not there
+        CHECKS.get("semgrep")(Code(b"", "text"), options)
     entries, total, digest = _source(source, code, git_diff, wanted.language)
     engine = load() if model is None else model
     keep = None if out is not None else tempfile.TemporaryDirectory(prefix="tokenscope-audit-")
