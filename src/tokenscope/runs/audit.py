@@ -26,6 +26,7 @@ from tokenscope.evidence.policy import Policy, policy_of, read_policy
 from tokenscope.evidence.records import Records, key, read_records
 from tokenscope.evidence.report import FORMATS, MOST, WRITERS, Report, collect
 from tokenscope.evidence.sources import read_code, read_diff
+from tokenscope.records import FOLDER, RecordLog, digests, somebody
 from tokenscope.runs.audit_case import Plan
 from tokenscope.runs.audit_pool import Opening, here, shared_out
 from tokenscope.runs.audit_result import Audit
@@ -106,7 +107,18 @@ def audit(
         raise InputError("PROMPTS", "holds no case")
     report = gather(folder, wanted, refused.kept, refused.total)
     written = write(report, folder, formats)
+    _record(folder, header, report)
     return Audit(report, written, wanted.on_error == "skip", keep)
+
+
+def _record(folder: Path, header: Mapping[str, Any], report: Report) -> None:
+    """What was audited, the verdicts, and the digest of every file: `tokenscope verify` compares.
+
+    Raises StoreError; StoreDamaged where the records of an earlier run in this folder were bent.
+    """
+    summary = report.summary()
+    told = {**header, "gates": summary.get("gates", []), "files": digests(folder)}
+    RecordLog(folder / FOLDER).append("audit", told, f"{somebody()} (audit)")
 
 
 def plan_of(policy: Policy, settings: Mapping[str, Any]) -> Plan:
