@@ -1,13 +1,15 @@
-"""Every decoder family of transformers that loads here: is an explanation's f(x) the trace's?
+"""Every decoder family of transformers that loads here: what works, each cell from a run.
 
-``python -m bench.families --json [--only llama,mamba] [--tokens 12]``
+``python -m bench.families --json [--only llama,mamba] [--tokens 12] [--table FILE]``
 
 For each family a tiny random model is built, saved with the bundled tokenizer, loaded as a user
-loads it (probe included), decoded for a few tokens, and one token is explained by every method
-and table (integrated gradients run the same forward). Printed per family: f(x) and the trace's
-logprob, and what is refused and why. A family that cannot be built, loaded or decoded is listed
-with the cause. Exit 1 when a number is shown that is not the model's own, or anything fails
-without a plain refusal.
+loads it (probe included), decoded for a few tokens and forked in the middle. The logprobs of all
+tokens, of the branch too, and the attention rows of all heads are compared with transformers' own
+eager forward of the whole text (no cache, nothing of TokenScope in it). Then one token is explained
+by every method and table (integrated gradients run the same forward): f(x) must be the trace's
+logprob. A family that cannot be built, loaded or decoded is listed with the cause. ``--table``
+writes the rows as the table of docs/models.md. Exit 1 when a number is shown that is not the
+model's own, or anything fails without a plain refusal.
 """
 
 from __future__ import annotations
@@ -123,9 +125,14 @@ def tell(kind: str, tokens: int) -> dict[str, Any]:
             folder = build(kind, Path(place))
             out["stage"] = "load"
             model = ts.load(folder)
-            out |= {"stage": "decode", "kernel": model.info.kernel,
+            lean = getattr(model.backend, "compact", None) is not None
+            out |= {"stage": "decode", "kernel": model.info.kernel, "lean": lean,
+                    "layers": model.info.layers, "forks": model.abilities.fork,
                     "attention_layers": len(model.info.attention_layers)}  # fmt: skip
-            trace = model.generate("def add(a, b):\n    return", max_new_tokens=tokens)
+            trace = model.generate(
+                "def add(a, b):\n    return", max_new_tokens=tokens, attention="full"
+            )
+            out |= checked(model, trace, folder)
         except Exception as error:  # noqa: BLE001 (a family may fail in any way; it is listed)
             return out | {"cause": f"{type(error).__name__}: {str(error)[:160]}"}
         out["stage"] = "explain"
@@ -161,6 +168,74 @@ def tell(kind: str, tokens: int) -> dict[str, Any]:
     return out
 
 
+def checked(model: Any, trace: Any, folder: Path) -> dict[str, Any]:
+    """Columns, a branch and rows against transformers' own forward of the whole text."""
+    from transformers import AutoModelForCausalLM
+
+    plain = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    out: dict[str, Any] = {"columns": worst_logprob(plain, trace)}
+    at = trace.n_prompt + 3
+    token = (int(trace.ids[at]) + 7) % 4000 + 50
+    try:
+        branch = model.fork(trace, at=at, token=token, max_new_tokens=4, attention="none")
+        out["branch"] = worst_logprob(plain, branch)
+    except Exception as error:  # noqa: BLE001 (listed)
+        out["branch_cause"] = f"{type(error).__name__}: {str(error)[:120]}"
+    if model.info.attention_layers and trace.attention is not None:
+        with torch.inference_mode():
+            found = plain(
+                input_ids=torch.tensor([trace.ids.tolist()]), use_cache=False,
+                output_attentions=True,
+            ).attentions  # fmt: skip
+        eager = [a[0] for a in found or () if a is not None]
+        gap = 0.0
+        for layer, rows in zip(model.info.attention_layers, eager, strict=False):
+            for t in range(trace.n_prompt, len(trace)):
+                for head in range(rows.shape[0]):
+                    got = torch.tensor(trace.attention.row(layer, head, t))
+                    gap = max(gap, float((got - rows[head, t - 1, :t]).abs().max()))
+        out["rows"] = gap if len(eager) >= len(model.info.attention_layers) else None
+    return out
+
+
+def worst_logprob(plain: Any, trace: Any) -> float:
+    """The largest difference of a token's logprob."""
+    ids = torch.tensor([trace.ids.tolist()])
+    with torch.inference_mode():
+        logits = plain(input_ids=ids, use_cache=False).logits[0].float()
+    want = torch.log_softmax(logits, -1)[:-1].gather(1, ids[0, 1:, None])[:, 0]
+    got = torch.tensor(trace.column("logprob")[1:])
+    return float((want - got).abs().max())
+
+
+CELLS = "| family | loads | columns | forks | attention rows | explanations | speed path |"
+
+
+def row_of(row: dict[str, Any]) -> str:
+    """One family as a row of the table."""
+    name = row["family"]
+    if row["stage"] != "explain":
+        return f"| {name} | {row['stage']}: {row['cause'].split(': ', 1)[-1][:150]} | | | | | |"
+    right = lambda gap: "exact" if gap is not None and gap <= 1e-3 else f"**off by {gap}**"
+    forks = {"crop": "anywhere", "copy": "from kept states"}[row["forks"]]
+    if "branch_cause" in row:
+        forks = f"refused ({row['branch_cause'].split(': ', 1)[-1][:80]})"
+    elif row["branch"] > 1e-3:
+        forks = right(row["branch"])
+    count, layers = row["attention_layers"], row["layers"]
+    rows = "none to show" if not count else "exact" if (row.get("rows") or 0) <= 1e-3 else "off"
+    if count and count < layers:
+        rows += f", {count} of {layers} layers"
+    refused = [k for k in row["refused"] if k != "explanation"]
+    why = "all" if row.get("made") and not refused else "refused"
+    if row.get("made") and refused:
+        why = f"without {', '.join(refused)}"
+    speed = "lean step" if row["lean"] else "recorder" if row["kernel"] != "eager" else "eager"
+    return f"| {name} | yes | {right(row['columns'])} | {forks} | {rows} | {why} | {speed} |"
+
+
 def families() -> list[str]:
     """Model types of transformers that decode text from left to right."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NAMES
@@ -174,6 +249,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--only", default="", help="model types, with commas between")
     parser.add_argument("--tokens", type=int, default=12)
+    parser.add_argument("--table", type=Path, help="write the table of docs/models.md there")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
@@ -188,9 +264,16 @@ def main() -> int:
         "families": len(rows), "decoded": sum(r["stage"] == "explain" for r in rows),
         "explained": len(explained), "largest_difference": worst, "failed": broken, "rows": rows,
     }  # fmt: skip
+    if options.table:
+        head = f"{CELLS}\n|{'---|' * 7}\n"
+        options.table.write_text(head + "\n".join(row_of(r) for r in rows) + "\n")
     if options.json:
         print(json.dumps(report, indent=1))
-    return 0 if worst <= 1e-3 and not broken else 1
+    wrong = [r["family"] for r in rows if max(r.get(k) or 0 for k in ("columns", "branch", "rows"))
+             > 1e-3]  # fmt: skip
+    for name in wrong:
+        print(f"{name}: a number differs from the family's own forward", file=sys.stderr)
+    return 0 if worst <= 1e-3 and not broken and not wrong else 1
 
 
 def line(row: dict[str, Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -41,3 +43,27 @@ def test_the_wheel_out_of_the_source_archive_has_page_and_model(tmp_path: Path) 
     assert not [n for n in NEEDED if n not in names]
     assert any(n.startswith("tokenscope/server/page/assets/") for n in names)
     assert not [n for n in names if n.endswith((".bin", ".pt", ".pkl"))]
+    assert "tokenscope/runs/widget.js" in names
+
+
+def test_what_an_index_shows_needs_nothing_beside_it() -> None:
+    """The page of a package index has no folder: no link or picture may be relative."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (ROOT / project["readme"]).read_text()
+    assert not re.findall(r"\]\((?!https:)", text)
+    assert set(project["optional-dependencies"]) - {"dev"} <= set(re.findall(r"`(\w+)`", text))
+    for minor in (11, 12, 13):
+        assert f"Programming Language :: Python :: 3.{minor}" in project["classifiers"]
+
+
+def test_the_container_runs_as_nobody_in_particular() -> None:
+    """What can be read off the file: user, health check, nothing fetched but packages."""
+    lines = (ROOT / "Containerfile").read_text().splitlines()
+    said = [line for line in lines if line and not line.startswith("#")]
+    assert next(line for line in reversed(said) if line.startswith("USER")) == "USER scope"
+    assert any(line.startswith("HEALTHCHECK") for line in said)
+    assert not [line for line in said if re.search(r"curl|wget|https?://", line)]
+    for line in said:
+        if line.startswith("COPY"):
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists(), source

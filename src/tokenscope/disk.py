@@ -125,6 +125,12 @@ def write_whole(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0o
     sync_folder(path.parent)
 
 
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/tokenscope``, by default below ``~/.cache``: what can be made again."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "tokenscope"
+
+
 def free(path: Path) -> int | None:
     """Free bytes of the disk that holds ``path``; None where that cannot be asked."""
     try:

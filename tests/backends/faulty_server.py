@@ -111,6 +111,8 @@ def good(path: str, body: dict[str, Any]) -> Any:
         return whole({"tokens": [b - 32 for b in body["content"].encode()]})
     if path == "/detokenize":
         return whole({"content": "<end>"})
+    if path != "/completion":
+        return whole({"error": {"code": 404}}, "404 Not Found")
     k = body["n_probs"]
     if body.get("stream"):
         n = body["n_predict"]

@@ -66,7 +66,7 @@ class Wrong(CompactStep):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_wrong_lean_step_is_dropped_and_said(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
-    monkeypatch.setattr(probing, "compact_step", lambda m: compact_step(m) and Wrong(m))
+    monkeypatch.setattr(probing, "compact_step", lambda m, _: compact_step(m) and Wrong(m))
     backend = load_backend(dtype=dtype)
     assert backend.compact is None
     assert any(n.startswith("lean step not used: it differs by") for n in backend.info.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -56,8 +57,12 @@ def failing(server: FaultyServer, model: Model, parts: Any) -> tuple[TokenScopeE
     return caught.value, run.trace.text[len(PROMPT) :]
 
 
-def test_the_fake_works(server: FaultyServer, model: Model) -> None:
-    trace = begun(model).result()
+def test_the_fake_works(
+    server: FaultyServer, model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        trace = begun(model).result()
+    assert KEY not in caplog.text and "secret" not in caplog.text
     assert trace.text == PROMPT + "bcdefghi" and trace.finish == "length"
     assert KEY in " ".join(server.headers), "the key is sent"
     assert KEY not in json.dumps(trace.origin.to_json()) + repr(model.info)

@@ -27,6 +27,7 @@ EXAMPLES: dict[str, list[str]] = {
     "tree": ["tree", "{t}", "{t}"],
     "show": ["show", "{t}", "--at", "5"],
     "models": ["models"],
+    "plan": ["plan"],
     "explain": ["explain", "{t}", "--at", "5", "--method", "attention_mean"],
     "patch": ["patch", "for i in", "--corrupt", "for k in", "--part", "residual"],
     "ablate": ["ablate", "for i", "--paths", "2"],

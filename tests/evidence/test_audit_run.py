@@ -17,7 +17,7 @@ import pytest
 import tokenscope as ts
 from tests.evidence.test_cases import git
 from tokenscope.cli.commands import run
-from tokenscope.errors import InputError
+from tokenscope.errors import InputError, MissingError
 from tokenscope.evidence.policy import policy_of
 from tokenscope.evidence.records import read_records
 from tokenscope.runs.audit_case import seed_of
@@ -191,6 +191,20 @@ def test_processes_give_the_same_records(bundled: ts.Model, tmp_path: Path) -> N
         assert [s["tokens"]["ids"] for s in a["samples"]] == [
             s["tokens"]["ids"] for s in b["samples"]
         ]
+
+
+def test_a_program_that_is_missing_is_told_at_once(
+    bundled: ts.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = tmp_path / "rules.yml"
+    rules.write_text("rules: []\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    policy = {"checks": ["semgrep"], "semgrep": str(rules)}
+    with pytest.raises(MissingError, match="semgrep") as raised:
+        ts.audit(["x"], model=bundled, policy=policy)
+    assert raised.value.exit_code == 3
+    with pytest.raises(InputError, match="rules"):
+        ts.audit(["x"], model=bundled, policy={"checks": ["semgrep"]})
 
 
 def test_the_command_keeps_its_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.storage import KINDS, Fault, injected
+from tokenscope.backends.scripted import ScriptedBackend
 from tokenscope.cli import run
 from tokenscope.records import RecordLog, verify
+from tokenscope.runs.audit import audit
+from tokenscope.runs.model import Model
 from tokenscope.server.books import Books
 from tokenscope.store import Store
 
@@ -125,3 +128,22 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert run(["verify", "--data", str(tmp_path / "nowhere")]) == 2
     head.write_text("{}")
     assert run(["verify", "--data", data, "--head", str(head)]) == 2
+
+
+def test_an_audit_leaves_a_record_of_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.py").write_text("import os\n\ndef f(x):\n    os.system('rm ' + x)\n")
+    out = tmp_path / "out"
+    model = Model(ScriptedBackend())
+    for _ in range(2):  # the second finds everything done, and writes the reports again
+        audit(tmp_path / "a.py", model=model, out=out, formats=("sarif", "markdown"))
+    log = RecordLog(out / "records")
+    assert [r.kind for r in log.records()] == ["begin", "audit", "audit"]
+    assert set((log.payload(2) or {})["files"]) >= {"audit.json", "records.jsonl", "report.sarif"}
+    assert run(["verify", "--data", str(out)]) == 0
+    report = out / "report.sarif"
+    report.write_text(report.read_text() + " ")
+    capsys.readouterr()
+    assert run(["verify", "--data", str(out)]) == 1
+    assert "file report.sarif" in capsys.readouterr().out

@@ -14,13 +14,15 @@ import pytest
 
 from tests.server.test_recorder import KEY, Talking, branches
 from tokenscope.backends.scripted import saying
+from tokenscope.decode.step import Step
 from tokenscope.errors import InputError
 from tokenscope.runs.model import Model
 from tokenscope.server.models import Models
-from tokenscope.server.recorder.redact import LABEL, Redaction
+from tokenscope.server.recorder.redact import LABEL, Redacted, Redaction
 from tokenscope.server.recorder.state import Recorder
 from tokenscope.store import Store
 from tokenscope.store.rows import now
+from tokenscope.trace.tokens import Tokens
 
 if TYPE_CHECKING:
     from conftest import Served
@@ -90,6 +92,21 @@ def test_patterns() -> None:
         assert hide.text(text) == (text if want is None else want)
     with pytest.raises(InputError, match="no pattern"):
         Redaction(["("])
+
+
+def test_a_span_that_began_in_the_prompt_is_hidden_too() -> None:
+    def one(at: int, text: str) -> Step:
+        return Step(at, Tokens.of([ord(text)], [text.encode()]), {})
+
+    given = "a\nx = 'se"
+    hide = Redacted(Redaction(["'[a-z]+'"]), Tokens.of(list(given.encode()),
+                                                       [c.encode() for c in given]))  # fmt: skip
+    steps = [one(len(given) + n, c) for n, c in enumerate("cret' 'q' y\nz")]
+    ready = [s for step in steps[:-2] for s in hide.ready(step)]
+    assert ready == [], "a line is judged as a whole"
+    ready = [s for step in [*steps[-2:], None] for s in hide.ready(step)]
+    assert b"".join(s.tokens.data for s in ready) == b"  y\nz"
+    assert [s.start for s in ready] == [s.start for s in steps]
 
 
 def test_a_pause_answers_and_keeps_nothing(serve: Callable[..., Served]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tokenscope.backends.protocol import Backend
-from tokenscope.errors import InputError, ModelError
+from tokenscope.errors import CapacityError, InputError, ModelError
 from tokenscope.registry import Registry
 
 Address = str | Path | None
@@ -22,7 +22,8 @@ class Options:
     ``allow_network``: files may be fetched. ``root``: folders must lie inside it.
     ``start_token``: whether plain prompts begin with one (``auto``: as the model's own tokenizer
     does). ``allow_links``: files of a folder may be links to places outside it. ``allow_servers``:
-    addresses of model servers on other machines that prompts may be sent to.
+    addresses of model servers on other machines that prompts may be sent to. ``max_memory``: bytes
+    that the process may take; what does not fit stays on the disk.
     """
 
     dtype: str | None = None
@@ -32,6 +33,7 @@ class Options:
     start_token: StartToken = "auto"
     allow_links: bool = False
     allow_servers: tuple[str, ...] = ()
+    max_memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,16 @@ def _gguf(address: Address, options: Options) -> Backend:
         raise ModelError(path.name, "lies outside the model root of this server")
     if options.dtype not in (None, "auto") or options.device not in (None, "auto", "cpu"):
         raise InputError("dtype", "a GGUF file runs as it is, on the CPU")
+    if options.max_memory is not None:
+        from tokenscope.backends.gguf.header import read_header
+        from tokenscope.backends.gguf.memory import need
+
+        size = need(read_header(path), 0).total
+        if size > options.max_memory:
+            raise CapacityError(
+                f"{path.name}: takes about {size / 1e9:.2f} GB of the "
+                f"{options.max_memory / 1e9:.2f} GB allowed; a GGUF file is not read piece by piece"
+            )
     return load(path)
 
 
@@ -83,6 +95,7 @@ def _folder(address: Address, options: Options) -> Backend:
         address, dtype=options.dtype, device=options.device,
         allow_network=options.allow_network, root=options.root,
         start_token=options.start_token, allow_links=options.allow_links,
+        max_memory=options.max_memory,
     )  # fmt: skip
 
 

@@ -53,7 +53,8 @@ def purge(
     as_json: JsonOption = False,
 ) -> int:
     """Remove for good what was deleted that long ago, and say what it frees."""
-    from tokenscope.server.books import FOLDER, Books
+    from tokenscope.records import FOLDER
+    from tokenscope.server.books import Books
     from tokenscope.store import Store, default_folder
 
     store = Store(data if data is not None else default_folder(), retention=None)

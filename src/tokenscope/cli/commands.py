@@ -23,6 +23,7 @@ from tokenscope.cli import (
     explore,
     look,
     models,
+    plan,
     records,
     replay,
     serve,
@@ -38,7 +39,7 @@ app = typer.Typer(
 )  # fmt: skip
 for command in (
     serve.serve, decode.generate, talk.chat, decode.infill, decode.score, branch.fork, branch.tree,
-    look.show, models.models, explain.explain, causes.patch, causes.ablate, causes.lens,
+    look.show, models.models, plan.plan, explain.explain, causes.patch, causes.ablate, causes.lens,
     causes.heads, structure.structure, explore.explore, compare.compare, replay.replay,
     bench.bench, audit.audit, audit.rules,
     doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,

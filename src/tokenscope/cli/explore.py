@@ -70,7 +70,7 @@ def explore(
         list[str] | None, typer.Option(help="A branch ends at this text (repeat).")
     ] = None,
     outcome: Annotated[
-        str, typer.Option(help="bytes, syntax, regex:PATTERN or query:PATTERN.")
+        str, typer.Option(help="bytes, syntax, regex:PATTERN, query:PATTERN or behaviour:FILE.")
     ] = "syntax",
     memory: Annotated[
         int | None,

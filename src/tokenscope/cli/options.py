@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ ModelOption = Annotated[
     ),
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option("--dtype", help="float32, bfloat16 or float16. Default: what fits.")
+    str | None,
+    typer.Option("--dtype", help="float32, bfloat16, float16 or int8. Default: what fits."),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ... Default: cuda if there.")
@@ -45,6 +47,13 @@ ServersOption = Annotated[
     list[str] | None,
     typer.Option("--allow-server", help="A model server elsewhere that prompts may go to."),
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        help="What the process may take, e.g. 6GB or 800MB; the rest stays on the disk (slow).",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", help="Write the picture as one file for a browser.")
@@ -55,7 +64,7 @@ DataOption = Annotated[
 ]
 
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "int8")
 STARTS = ("auto", "always", "never")
 
 
@@ -71,6 +80,7 @@ class Wanted:
     allow_links: bool = False
     allow_servers: list[str] | None = None
     kept_bytes: int | None = None
+    max_memory: str | None = None
 
     def load(self, root: Path | None = None) -> Model:
         """Open it. Torch is imported here, not before."""
@@ -89,7 +99,7 @@ class Wanted:
                 allow_network=self.allow_network, root=root,
                 start_token=self.start_token,  # type: ignore[arg-type]
                 allow_links=self.allow_links, kept_bytes=self.kept_bytes,
-                allow_servers=self.allow_servers or (),
+                allow_servers=self.allow_servers or (), max_memory=in_bytes(self.max_memory),
             )  # fmt: skip
 
     def refuse(self) -> None:
@@ -99,12 +109,29 @@ class Wanted:
         ):  # fmt: skip
             if value is not None and value not in known:
                 raise InputError(option, f"must be {', '.join(known[:-1])} or {known[-1]}")
+        in_bytes(self.max_memory)
+
+
+UNITS = {"": 2**30, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(?:([kmgt])(i?)b?)?", re.IGNORECASE)
+
+
+def in_bytes(text: str | None, option: str = "--max-memory") -> int | None:
+    """``6GB``, ``800 MB``, ``1.5GiB``; a bare number counts GiB. Raises InputError."""
+    if text is None:
+        return None
+    found = SIZE.fullmatch(text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise InputError(option, "is a size such as 6GB or 800MB")
+    unit = (found[2] or "").lower()
+    scale = 2 ** (10 * " kmgt".index(unit)) if unit and found[3] else UNITS[unit]
+    return int(float(found[1]) * scale)
 
 
 OPTIONS: dict[str, Any] = {
     "model": ModelOption, "dtype": DtypeOption, "device": DeviceOption,
     "allow_network": NetworkOption, "start_token": StartOption, "allow_links": LinksOption,
-    "allow_servers": ServersOption,
+    "allow_servers": ServersOption, "max_memory": MemoryOption,
 }  # fmt: skip
 """Name of a field of :class:`Wanted` -> its option on the command line."""
 

@@ -42,7 +42,7 @@ def records(
     as_json: JsonOption = False,
 ) -> int:
     """List the records of a data folder, sign, export, prove or erase them."""
-    from tokenscope.server.books import somebody
+    from tokenscope.records import somebody
 
     log = opened(data, signing_key)
     who = f"{somebody()} (command line)"
@@ -94,7 +94,7 @@ def verify(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Check the records of a data folder, and the traces that they tell of. Exit 1: tampered."""
+    """Check the records of a data folder, or of an audit's, and what they tell of. Exit 1: bent."""
     from tokenscope.records import Head
     from tokenscope.records import verify as check
 
@@ -107,7 +107,7 @@ def verify(
             raise InputError("--head", f"{file} is not a head that was exported") from error
     store = _store(log.folder.parent)
     try:
-        found = check(log, heads, key, None if store is None else lambda p: _same(store, p))
+        found = check(log, heads, key, lambda p: _same(store, log.folder.parent, p))
     finally:
         if store is not None:
             store.close()
@@ -118,7 +118,7 @@ def verify(
             print(problem.message)
         words = "fits together" if found.ok else f"{len(found.problems)} problem(s)"
         say(f"{found.records} record(s), {found.erased} erased, {found.sealed_days} sealed day(s), "
-            f"{found.traces} trace(s) compared: {words}")  # fmt: skip
+            f"{found.traces} trace(s) or lists of files compared: {words}")  # fmt: skip
         for note in found.notes:
             say(note)
     return 0 if found.ok else 1
@@ -147,8 +147,7 @@ def bom(
 
 def opened(data: Path | None, key: Path | None) -> RecordLog:
     """The log of a data folder. Raises InputError where there is no such folder."""
-    from tokenscope.records import RecordLog
-    from tokenscope.server.books import FOLDER
+    from tokenscope.records import FOLDER, RecordLog
     from tokenscope.store import default_folder
 
     folder = data if data is not None else default_folder()
@@ -171,9 +170,13 @@ def _store(folder: Path) -> Store | None:
         return None
 
 
-def _same(store: Store, payload: dict[str, Any]) -> list[str] | None:
-    from tokenscope.records.content import differences
+def _same(store: Store | None, folder: Path, payload: dict[str, Any]) -> list[str] | None:
+    from tokenscope.records.content import changed_files, differences
 
+    if "files" in payload:
+        return changed_files(payload["files"], folder)
+    if store is None:
+        return None
     try:
         return differences(payload, store.trace(str(payload.get("node", ""))))
     except NotFound:

@@ -11,7 +11,7 @@ from tokenscope.metrics.measure import measure
 
 TEXT = "def mean(values):\n    total = 0\n    for value in values:\n        total += value\n"
 TOKENS = 24
-KINDS = ("bfloat16", "float16")
+KINDS = ("bfloat16", "float16", "int8")
 
 
 def column_errors(backend: Backend) -> dict[str, float]:

@@ -16,7 +16,7 @@ from tokenscope.explain.target import Asked
 from tokenscope.trace.record import Trace
 
 # nats; float32 moves a logprob by 1e-5 between a prefill and cached steps, bfloat16 by 0.13
-TOLERANCE = {"float32": 1e-3, "float64": 1e-3, "float16": 0.05, "bfloat16": 0.3}
+TOLERANCE = {"float32": 1e-3, "float64": 1e-3, "float16": 0.05, "bfloat16": 0.3, "int8": 0.3}
 
 
 def tolerance(dtypes: tuple[str, ...], errors: Mapping[str, float]) -> float:

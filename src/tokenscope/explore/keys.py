@@ -1,7 +1,7 @@
 """When two branches count as the same outcome: they have one key.
 
 A key is a function from an :class:`Ended` to a string. By name: ``bytes``, ``syntax``,
-``regex:PATTERN``, ``query:PATTERN``; from Python also any callable.
+``regex:PATTERN``, ``query:PATTERN``, ``behaviour:TESTFILE``; from Python also any callable.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tokenscope.code.aliases import PLAIN
 from tokenscope.code.languages import LANGUAGES
-from tokenscope.errors import InputError, UnknownName
+from tokenscope.errors import InputError, MissingError, UnknownName
 from tokenscope.explore import python_shape
 from tokenscope.registry import Registry
 
@@ -138,6 +139,31 @@ def by_query(pattern: str) -> Key:
 
         found = tree_shape.captured(ended.data, ended.language, pattern, ended.start)
         return " | ".join(found) or "no match"
+
+    return key
+
+
+@KEYS.register("behaviour")
+def by_behaviour(path: str) -> Key:
+    """How the test file at ``path`` ends when it is run beside the branch (``branch.py``, prompt
+    and continuation) in a sandbox: passes, fails, out of time ... Raises InputError for a file
+    that cannot be read, MissingError where there is no sandbox; nothing is ever run without."""
+    from tokenscope.explore import sandbox
+
+    if not path:
+        raise InputError("outcome", "behaviour needs the path of a test file: behaviour:PATH")
+    try:
+        test = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError("outcome", f"behaviour: cannot be read: {error.strerror}") from None
+    if reason := sandbox.unavailable():
+        raise MissingError(f"no test is run without a sandbox: {reason}")
+    known: dict[bytes, str] = {}
+
+    def key(ended: Ended) -> str:
+        if ended.data not in known:
+            known[ended.data] = str(sandbox.run(ended.data, test))
+        return known[ended.data]
 
     return key
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tokenscope import disk
 from tokenscope.errors import UnknownName
 
 TABLE = Path(__file__).resolve().parents[1] / "models" / "gettable.toml"
@@ -69,6 +70,4 @@ def library_folder() -> Path:
     given = os.environ.get("TOKENSCOPE_MODELS", "")
     if given:
         return Path(given).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
-    return base / "tokenscope" / "models"
+    return disk.cache_folder() / "models"

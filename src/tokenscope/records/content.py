@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tokenscope.trace import Trace
+
+FOLDER = "records"  # in a data folder, or in that of an audit
 
 SAFE = ("template_digest", "start_token")
 
@@ -38,6 +41,23 @@ def traced(trace: Trace) -> dict[str, Any]:
         "machine": {"python": platform.python_version(), "system": platform.system(),
                     "processor": platform.machine()},
     }  # fmt: skip
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder but the records themselves, by its path in it."""
+    out = {}
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder)
+        if file.is_file() and name.parts[0] != FOLDER:
+            with open(file, "rb") as opened:
+                out[name.as_posix()] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return out
+
+
+def changed_files(held: Mapping[str, str], folder: Path) -> list[str]:
+    """Files that are not what was recorded, or not there any more."""
+    now = digests(folder)
+    return [f"file {name}" for name in sorted(held) if now.get(name) != held[name]]
 
 
 def differences(held: Mapping[str, Any], trace: Trace) -> list[str]:

@@ -16,6 +16,7 @@ is one line ahead is an append that a crash cut off, which the next one complete
 from __future__ import annotations
 
 import fcntl
+import getpass
 import json
 import os
 import secrets
@@ -37,6 +38,14 @@ LOG, HEAD, SEALS, PAYLOADS, LOCK, KEY = (
     "log.jsonl", "head.json", "seals.jsonl", "payloads", "lock", "signing-key.pem",
 )  # fmt: skip
 MOST_LINE = 4096
+
+
+def somebody() -> str:
+    """Who runs this process, as the system knows them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a process without a name, in a container
+        return "unknown"
 
 
 @dataclass(frozen=True, slots=True)

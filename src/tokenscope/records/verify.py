@@ -87,11 +87,12 @@ def verify(
     log: RecordLog,
     heads: Iterable[Head] = (),
     key: str = "",
-    trace: Callable[[dict[str, Any]], list[str] | None] | None = None,
+    compare: Callable[[dict[str, Any]], list[str] | None] | None = None,
 ) -> Verified:
     """Check a whole log. ``heads``: kept elsewhere before; ``key``: a fingerprint that must be
-    among its keys. ``trace(payload)``: what of the run's trace differs from what was recorded, []
-    for nothing, None where the trace is not there. Raises StoreError when it cannot be read."""
+    among its keys. ``compare(payload)``: what of the run's trace, or of the last audit's files,
+    differs from what was recorded; [] for nothing, None where it is not there. Raises StoreError
+    when it cannot be read."""
     check = _Check(log)
     check.lines = list(log.lines())
     check.records = [parse(line) for line in check.lines]
@@ -104,16 +105,16 @@ def verify(
     for other in heads:
         _kept(check, other)
     traces = 0
+    last = max((s for s, p in check.payloads.items() if "files" in p), default=0)
     for seq, payload in check.payloads.items():
-        if trace is None or "ids" not in payload:
+        if compare is None or ("ids" not in payload and seq != last):
             continue
-        found = trace(payload)
+        found = compare(payload)
         if found is not None:
             traces += 1
         if found:
-            check.say(
-                "trace", seq, f"the trace of record {seq} was changed: {', '.join(found[:5])}"
-            )
+            what = ", ".join(found[:5])
+            check.say("trace", seq, f"what record {seq} tells of was changed: {what}")
     notes = []
     if not check.keys and check.lines:
         notes.append(

@@ -20,11 +20,13 @@ from tokenscope import disk
 from tokenscope.control import QUIET, Control
 from tokenscope.errors import InputError
 from tokenscope.evidence.cases import Case, Entry, Refused, count_lines, is_prompts, read_prompts
+from tokenscope.evidence.check import CHECKS, Code
 from tokenscope.evidence.figures import Figures
 from tokenscope.evidence.policy import Policy, policy_of, read_policy
 from tokenscope.evidence.records import Records, key, read_records
 from tokenscope.evidence.report import FORMATS, MOST, WRITERS, Report, collect
 from tokenscope.evidence.sources import read_code, read_diff
+from tokenscope.records import FOLDER, RecordLog, digests, somebody
 from tokenscope.runs.audit_case import Plan
 from tokenscope.runs.audit_pool import Opening, here, shared_out
 from tokenscope.runs.audit_result import Audit
@@ -61,7 +63,7 @@ def audit(
     reports; None: one that goes with the result. ``settings``: ``samples``, ``temperature``,
     ``seed``, ``max_new_tokens`` ... over what the policy says. ``opening``: how other processes
     open the model. ``baseline``: the build that was approved: drift from it is measured. Raises
-    InputError, UnknownName, StoreError, Cancelled.
+    InputError, UnknownName, MissingError, StoreError, Cancelled.
     """
     wanted = _policy(policy)
     plan = plan_of(wanted, settings)
@@ -69,7 +71,9 @@ def audit(
         WRITERS.get(name)
     if not 1 <= processes <= 256:
         raise InputError("processes", "must lie in 1..256")
-    plan.options()  # a rule pack that cannot be read is told before the model is loaded
+    options = plan.options()  # a rule pack that cannot be read is told before a model is loaded
+    if "semgrep" in plan.checks:  # and so is a program that is not there
+        CHECKS.get("semgrep")(Code(b"", "text"), options)
     entries, total, digest = _source(source, code, git_diff, wanted.language)
     engine = load() if model is None else model
     keep = None if out is not None else tempfile.TemporaryDirectory(prefix="tokenscope-audit-")
@@ -103,7 +107,18 @@ def audit(
         raise InputError("PROMPTS", "holds no case")
     report = gather(folder, wanted, refused.kept, refused.total)
     written = write(report, folder, formats)
+    _record(folder, header, report)
     return Audit(report, written, wanted.on_error == "skip", keep)
+
+
+def _record(folder: Path, header: Mapping[str, Any], report: Report) -> None:
+    """What was audited, the verdicts, and the digest of every file: `tokenscope verify` compares.
+
+    Raises StoreError; StoreDamaged where the records of an earlier run in this folder were bent.
+    """
+    summary = report.summary()
+    told = {**header, "gates": summary.get("gates", []), "files": digests(folder)}
+    RecordLog(folder / FOLDER).append("audit", told, f"{somebody()} (audit)")
 
 
 def plan_of(policy: Policy, settings: Mapping[str, Any]) -> Plan:

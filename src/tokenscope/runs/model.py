@@ -223,6 +223,7 @@ def load(
     allow_links: bool = False,
     allow_servers: Sequence[str] = (),
     kept_bytes: int | None = None,
+    max_memory: int | None = None,
 ) -> Model:
     """Load a model: the bundled one, a folder in Hugging Face format, a GGUF file, a hub id, or the
     address of a model server.
@@ -231,12 +232,14 @@ def load(
     with one (``auto``: as the model's own tokenizer does). ``allow_links``: the folder's files may
     be links that leave it. ``allow_servers``: addresses of servers on other machines that prompts
     may be sent to. ``kept_bytes``: how much memory states of earlier prompts and branches may
-    take, so that what starts with them starts at once (default 1 GiB). Raises ModelError,
-    InputError, CapacityError, RemoteError.
+    take, so that what starts with them starts at once (default 1 GiB). ``max_memory``: bytes that
+    the process may take; a model that does not fit is read from the disk at every pass. Raises
+    ModelError, InputError, CapacityError, RemoteError.
     """
     folder = Path(root) if root is not None else None
     options = Options(
-        dtype, device, allow_network, folder, start_token, allow_links, tuple(allow_servers)
+        dtype, device, allow_network, folder, start_token, allow_links, tuple(allow_servers),
+        max_memory,
     )  # fmt: skip
     backend = open_backend(address, options)
     errors = column_errors(backend)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 from fastapi import FastAPI
 
+from tokenscope.records import FOLDER
 from tokenscope.server import faults, gallery, page
 from tokenscope.server.access import Access
 from tokenscope.server.bodies import Bodies
-from tokenscope.server.books import FOLDER, Books
+from tokenscope.server.books import Books
 from tokenscope.server.house import House
 from tokenscope.server.jobs import MOST_RUNS, UNATTENDED, Jobs
 from tokenscope.server.leaving import Left, left

@@ -6,7 +6,6 @@ without a record is found at the next start; the payloads of what was purged are
 
 from __future__ import annotations
 
-import getpass
 import logging
 import threading
 from collections import deque
@@ -15,20 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tokenscope.errors import InputError, StoreError
-from tokenscope.records import RecordLog, traced
+from tokenscope.records import RecordLog, somebody, traced
 from tokenscope.store import Store
 
 log = logging.getLogger(__name__)
-FOLDER = "records"
 MOST_PENDING = 10_000
-
-
-def somebody() -> str:
-    """Who runs this process, as the system knows them."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a process without a name, in a container
-        return "unknown"
 
 
 class Books:

@@ -45,7 +45,9 @@ class ExploreRequest(Request):
     most: Annotated[int, Field(ge=1, le=2_000)] = 500
     least: Annotated[Finite, Field(ge=0, le=1)] = 0.0
     draws: Annotated[int, Field(ge=1, le=10_000)] = 100
-    outcome: Annotated[str, Field(min_length=1, max_length=2_000)] = "syntax"
+    outcome: Annotated[
+        str, Field(max_length=2_000, pattern=r"^(bytes$|syntax($|:)|regex:|query:)")
+    ] = "syntax"
     temperature: Annotated[Finite, Field(ge=0, le=10)] | None = None
     top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None

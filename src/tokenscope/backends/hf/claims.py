@@ -157,6 +157,11 @@ def _check_shapes(checkpoint: Checkpoint, model: Any) -> None:
         )  # fmt: skip
 
 
+def stored_as(checkpoint: Checkpoint, name: str, model: Any) -> Stored | None:
+    """The stored tensor that a parameter is, by its name with or without the base's prefix."""
+    return _stored(checkpoint, name, f"{getattr(model, 'base_model_prefix', '')}.")
+
+
 def _stored(checkpoint: Checkpoint, name: str, prefix: str) -> Stored | None:
     return (
         checkpoint.tensors.get(name)

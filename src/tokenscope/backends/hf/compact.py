@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from tokenscope.backends.hf.batched import Batch
 from tokenscope.backends.hf.cache import GrowingLayer
 from tokenscope.backends.hf.deferred import WORTH, DeferredLogits
+from tokenscope.backends.hf.int8 import is_int8
 from tokenscope.backends.hf.slab import Slab, seated
 
 FAMILIES = ("llama", "mistral", "qwen2")
@@ -112,7 +113,7 @@ class _Layer:
 class CompactStep:
     """The step function of one model. Build it with :func:`compact_step`."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, second: bool = True) -> None:
         config = model.config
         inner = model.model
         self.heads = int(config.num_attention_heads)
@@ -131,7 +132,7 @@ class CompactStep:
             and size <= PACKED_BYTES and torch.backends.mkldnn.is_available()
         )  # fmt: skip
         pack: Pack = ""
-        if suits and size <= PACKED_SHARE * psutil.virtual_memory().available:
+        if second and suits and size <= PACKED_SHARE * psutil.virtual_memory().available:
             pack = "turned" if size <= TURNED_BYTES else "onednn"
         self.head = Matrix(model.lm_head.weight, model.lm_head.bias, pack)
         self.layers = [_fused(layer, pack) for layer in inner.layers]
@@ -369,8 +370,9 @@ def _fused(layer: Any, pack: Pack) -> _Layer:
     )
 
 
-def compact_step(model: Any) -> CompactStep | None:
-    """The lean step where the model's structure allows one, else None."""
+def compact_step(model: Any, second: bool = True) -> CompactStep | None:
+    """The lean step where the model's structure allows one, else None. ``second``: whether it
+    may make a second copy of the weights."""
     config = model.config
     rope = getattr(config, "rope_parameters", None) or {}
     plain = (
@@ -384,10 +386,11 @@ def compact_step(model: Any) -> CompactStep | None:
         and rope.get("rope_type", "default") in STATIC_ROPE
         and not _windowed(config)
         and not hasattr(model, "hf_device_map")
+        and not is_int8(model)
     )
     if not plain:
         return None
-    return CompactStep(model)
+    return CompactStep(model, second)
 
 
 def _windowed(config: Any) -> bool:

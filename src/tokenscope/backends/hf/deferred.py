@@ -70,6 +70,6 @@ def splits(model: Any) -> bool:
 def scores(hidden: torch.Tensor, model: Any) -> Full:
     """The distributions after each of (n, d) hidden states."""
     head = model.get_output_embeddings()
-    size = int(head.weight.shape[0])
+    size = int(getattr(head, "out_features", 0) or head.weight.shape[0])
     made = DeferredLogits(hidden, head, size)
     return Full(made if hidden.shape[0] > WORTH else made.make())

@@ -58,6 +58,11 @@ def read_header(path: Path) -> dict[str, Stored]:
     return found
 
 
+def data_begins(path: Path) -> int:
+    """Where the tensors begin in a file whose header was read before. Raises ModelError."""
+    return 8 + _table(path)[1]
+
+
 def _table(path: Path) -> tuple[int, int, dict[str, Any]]:
     """(size of the file, length of its header, the header)."""
     try:

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from tokenscope import disk
 from tokenscope.backends import room
-from tokenscope.backends.hf import chat, recorder
+from tokenscope.backends.hf import chat, quality, recorder
 from tokenscope.backends.hf import claims as claimed
 from tokenscope.backends.hf.backend import TransformersBackend
 from tokenscope.backends.hf.checkpoint import Checkpoint, digest, inspect
@@ -21,13 +22,13 @@ from tokenscope.backends.hf.infill import find_marks
 from tokenscope.backends.hf.probe import probe
 from tokenscope.backends.hf.tokenizer import Opened, choose_start, open_tokenizer
 from tokenscope.backends.hf.vocabulary import Vocabulary
+from tokenscope.backends.hf.way import INT8, choose
 from tokenscope.backends.hf.weights import load_weights
 from tokenscope.backends.open import StartToken
 from tokenscope.backends.protocol import Abilities, ModelInfo
-from tokenscope.errors import AbilityError, CapacityError, InputError, ModelError
+from tokenscope.errors import AbilityError, InputError, ModelError
 
 BUNDLED = Path(__file__).resolve().parents[2] / "models" / "bundled"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
@@ -63,24 +64,26 @@ def load(
     root: Path | None = None,
     start_token: StartToken = "auto",
     allow_links: bool = False,
+    max_memory: int | None = None,
 ) -> TransformersBackend:
     """Load a decoder. ``dtype`` and ``device`` are chosen sensibly when not given.
 
     ``start_token``: whether plain prompts begin with one (``auto``: as the model's own tokenizer
     does). ``allow_links``: files of the folder may be links to places outside it.
+    ``max_memory``: bytes that the process may take; what does not fit stays on the disk.
 
     Raises ModelError (names the file and the cause), InputError for an unknown dtype or device,
-    CapacityError when the weights cannot fit in memory.
+    CapacityError for what would not fit in memory.
     """
     with network(allow_network):
         folder = resolve(address, allow_network, root)
     with network(False), room.given_back():
-        return _open(address, folder, dtype, device, root, start_token, allow_links)
+        return _open(address, folder, dtype, device, root, start_token, allow_links, max_memory)
 
 
 def _open(
     address: str | Path | None, folder: Path, dtype: str | None, device: str | None,
-    root: Path | None, start_token: StartToken, allow_links: bool,
+    root: Path | None, start_token: StartToken, allow_links: bool, max_memory: int | None,
 ) -> TransformersBackend:  # fmt: skip
     """The folder as a backend: looked at, tokenizer, weights, probe."""
     checkpoint = inspect(folder, root if folder != BUNDLED else None, allow_links)
@@ -88,21 +91,27 @@ def _open(
     opened = open_tokenizer(checkpoint.path, claims.rows)
     start, why = choose_start(opened, start_token, getattr(claims.config, "bos_token_id", None))
     place = _device(device)
-    kind, notes = _dtype(dtype, checkpoint, place)
-    notes.append(why)
+    way = choose(checkpoint, dtype, place, max_memory)
+    notes = [way.note, why]
     if opened.appends:
         notes.append("the tokenizer's end token is left off: a text here goes on")
     template = _template(checkpoint.path, notes)
-    model, unused = load_weights(checkpoint, kind, place)
+    model, unused = load_weights(checkpoint, way, place)
     recorder.register()
     try:
-        found = probe(model)
+        found = probe(model, way.pack)
     except AbilityError as error:
         raise ModelError(checkpoint.path, f"cannot be decoded: {error}") from error
     notes += [*unused, *found.notes]
+    weights_digest = digest((checkpoint.path / "config.json", *checkpoint.weights))
     marks = find_marks(opened.tokenizer.token_to_id)
     ids = (marks.prefix, marks.suffix, marks.middle) if marks else ()
     vocabulary = Vocabulary(opened.tokenizer, (*ids, *start))
+    if way.name == INT8:
+        text = [int(i) for i in vocabulary.encode(quality.TEXT, ()).ids][: claims.rows]
+        kept = disk.cache_folder() / "quality"
+        told = quality.measured(model, text, checkpoint, weights_digest, kept)
+        notes.append(told if isinstance(told, str) else told.note)
     config = model.config.get_text_config(decoder=True)
     size = next(iter(model.parameters())).element_size()
     heads = int(getattr(config, "num_attention_heads", 0) or 0)
@@ -113,9 +122,9 @@ def _open(
         architecture=type(model).__name__, backend="transformers",
         parameters=claims.parameters, layers=int(config.num_hidden_layers), heads=heads,
         kv_heads=kv_heads, hidden=int(config.hidden_size), vocab=claims.rows,
-        context=_context(config, notes), dtype=str(kind).removeprefix("torch."),
+        context=_context(config, notes), dtype=way.name,
         device=str(place), kernel=found.kernel,
-        model_digest=digest((checkpoint.path / "config.json", *checkpoint.weights)),
+        model_digest=weights_digest,
         tokenizer_digest=digest((checkpoint.path / "tokenizer.json",)),
         attention_layers=found.layers,
         state_bytes_per_token=2 * len(found.layers) * kv_heads * width * size,
@@ -125,7 +134,7 @@ def _open(
     )  # fmt: skip
     abilities = Abilities(
         attention=bool(found.layers), infill=marks is not None, chat=template is not None,
-        internals=True, changes=True,
+        internals=way.resident is None, changes=way.resident is None,
     )  # fmt: skip
     return TransformersBackend(
         model, vocabulary, info, abilities, _stops(model, opened, claims.rows), start, marks,
@@ -136,9 +145,8 @@ def _open(
 def _taken(model: torch.nn.Module) -> int:
     """Bytes of the weights and buffers in memory; what modules share counts once."""
     tensors = (*model.parameters(), *model.buffers())
-    return sum(
-        {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()
-    )
+    held = [t.untyped_storage() for t in tensors if t.device.type != "meta"]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in held}.values())
 
 
 def _name(address: str | Path | None, checkpoint: Checkpoint) -> str:
@@ -157,45 +165,6 @@ def _device(device: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError("device", f"{device[:40]!r} is not available here") from error
     return place
-
-
-def _dtype(
-    wanted: str | None, checkpoint: Checkpoint, device: torch.device
-) -> tuple[torch.dtype, list[str]]:
-    """float32 on a CPU where it fits (16-bit arithmetic is slow there), else as stored."""
-    if wanted is not None and wanted != "auto":
-        if wanted not in DTYPES:
-            raise InputError("dtype", f"{wanted[:40]!r}; known: {', '.join(DTYPES)}")
-        kind = DTYPES[wanted]
-        _fits(checkpoint, kind, device)
-        return kind, [f"{wanted}: as asked"]
-    if device.type == "cpu":
-        free = _free(device)
-        if checkpoint.values * 4 <= free * 0.7:
-            return torch.float32, ["float32: the fast and exact choice on a CPU, and it fits"]
-        _fits(checkpoint, torch.bfloat16, device)
-        return torch.bfloat16, ["bfloat16: float32 would not fit in memory"]
-    kind = torch.bfloat16 if "BF16" in checkpoint.dtypes else torch.float16
-    if set(checkpoint.dtypes) == {"F32"} and checkpoint.values * 4 <= _free(device) * 0.7:
-        kind = torch.float32
-    _fits(checkpoint, kind, device)
-    return kind, [f"{str(kind).removeprefix('torch.')}: as stored"]
-
-
-def _free(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return room.free()
-
-
-def _fits(checkpoint: Checkpoint, kind: torch.dtype, device: torch.device) -> None:
-    need = checkpoint.values * kind.itemsize
-    free = _free(device)
-    if need > free * 0.95:
-        raise CapacityError(
-            f"{checkpoint.path.name}: its weights need {need / 1e9:.1f} GB as "
-            f"{str(kind).removeprefix('torch.')}, {free / 1e9:.1f} GB are free on {device}"
-        )
 
 
 def _context(config: Any, notes: list[str]) -> int | None:

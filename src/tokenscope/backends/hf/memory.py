@@ -12,11 +12,13 @@ from typing import Any
 from tokenscope.backends.hf.checkpoint import Checkpoint
 from tokenscope.backends.need import MB, Need
 
-BASE = 390 * MB  # Python, torch, transformers and what they keep once a model has been run
+BASE = 430 * MB  # Python, torch, transformers and what they keep once a model has been run
 TEXT = 900  # bytes a vocabulary entry takes in the tokenizer and its tables
 CHUNK = 2048  # tokens of a prompt that are read at once, at most
 BLOCK = 64  # rows of logits that are made at once
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+INT8 = "int8"
+PROBE = 285  # tokens of the text by which int8 is compared with the unquantised weights
 PACKED_MOST = 1 << 30
 LEAN = ("llama", "mistral", "qwen2")
 
@@ -74,16 +76,29 @@ def attention_layers(config: dict[str, Any]) -> int:
 
 
 def need(shape: Shape, way: str, context: int) -> Need:
-    """Bytes at the peak of reading and writing ``context`` tokens as ``way`` (a number type)."""
-    size = SIZES[way]
+    """Bytes at the peak of reading and writing ``context`` tokens as ``way``: a number type."""
+    size = SIZES.get(way, 4)
     weights = shape.values * size
-    packed = 0
-    if way == "float32" and shape.lean and weights <= PACKED_MOST:
-        packed = weights - (0 if shape.tied else shape.embedding * size)
     rows = min(context, CHUNK)
     work = rows * (3 * shape.inner + 6 * shape.hidden) * size + 3 * BLOCK * shape.vocab * 4
-    if size == 2:
+    packed = 0
+    if way == INT8:
+        # codes, a scale a row, and what is no matrix; the float token table for a moment
+        weights = shape.values + 4 * shape.values // max(shape.hidden, 1)
+        work = max(work, shape.embedding * 8 + PROBE * shape.vocab * 6)
+    elif size == 2:
         work = max(work, shape.largest * 4)  # the probe widens one module at a time
+    elif shape.lean and weights <= PACKED_MOST:
+        packed = weights - (0 if shape.tied else shape.embedding * size)
+        work = max(work, shape.largest * size)  # in two places while it is packed
     return Need(
         BASE + shape.vocab * TEXT, weights, packed, shape.cached * context * size * 9 // 8, work
     )
+
+
+def least(shape: Shape, way: str, context: int) -> Need:
+    """The same with no weight in memory but the one that is in use: read, and widened."""
+    size = SIZES[way]
+    whole = need(shape, way, context)
+    streamed = shape.largest * (2 * size) + shape.embedding * (0 if shape.tied else size)
+    return Need(whole.base, 0, 0, whole.cache, max(whole.work, streamed))

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tokenscope.backends.hf import recorder
+from tokenscope.backends.hf import int8, recorder
 from tokenscope.backends.hf.cache import (
     GrowingLayer,
     cache_argument,
@@ -42,13 +42,15 @@ class Probe:
     compact: CompactStep | None = None
 
 
-def probe(model: Any) -> Probe:
+def probe(model: Any, pack: bool = True) -> Probe:
     """Compare recorder and eager on eight tokens; leaves the model on the kernel chosen.
+
+    ``pack``: the lean step may make a packed copy of the weights.
 
     Raises AbilityError for a family whose cached steps do not equal its full forward.
     """
     vocab = int(model.get_input_embeddings().weight.shape[0])
-    first = next(iter(model.parameters()))
+    first = next(p for p in model.parameters() if p.device.type != "meta")  # others: on the disk
     ids = (torch.arange(_length(model.config), device=first.device) * 37 + 11)[None] % vocab
     with torch.inference_mode():
         try:
@@ -59,7 +61,7 @@ def probe(model: Any) -> Probe:
         if not torch.isfinite(logits).all():
             raise AbilityError("its logits are not finite")
         limit, against = LIMIT, "eager"
-        if first.dtype != torch.float32:
+        if first.dtype != torch.float32 or int8.is_int8(model):
             (logits, reference), own = _exact(model, ids, logits, reference)
             limit = max(LIMIT_16, SLACK * own)
             against = f"float32 (the family's own: {own:.1e})"
@@ -73,7 +75,7 @@ def probe(model: Any) -> Probe:
             cause = f"differs by {worst:.1e}"
     if worst <= limit and len(layers) == len(reference):
         notes = [f"attention recorder checked against {against}: {worst:.1e}"]
-        compact = compact_step(model)
+        compact = compact_step(model, pack)
         if compact is not None:
             gap = _compact_difference(model, compact, ids, logits, reference)
             if gap <= limit:
@@ -155,7 +157,8 @@ def in_float32(model: Any) -> Iterator[None]:
             handles.append(module.register_forward_pre_hook(widen))
             handles.append(module.register_forward_hook(restore, always_call=True))
     try:
-        yield
+        with int8.exact():
+            yield
     finally:
         for handle in handles:
             handle.remove()

@@ -6,40 +6,56 @@ from typing import Any
 
 import torch
 
+from tokenscope.backends.hf import int8_load, offload
 from tokenscope.backends.hf.checkpoint import Checkpoint
 from tokenscope.backends.hf.claims import brief
+from tokenscope.backends.hf.way import INT8, Way
 from tokenscope.errors import CapacityError, ModelError
 
 FEW = 5
 
 
-def load_weights(
-    checkpoint: Checkpoint, kind: torch.dtype, device: torch.device
-) -> tuple[Any, list[str]]:
+def load_weights(checkpoint: Checkpoint, way: Way, device: torch.device) -> tuple[Any, list[str]]:
     """The model in eval mode on ``device``, and notes on what the files hold but it does not use.
 
     Raises ModelError by name for tensors that are missing (transformers would fill them with
     random numbers), of a wrong shape, or not finite.
     """
+    if way.resident is not None:
+        return _streaming(checkpoint, way, way.resident)
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    kind, coded = way.kind, way.name == INT8
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             checkpoint.path, dtype=kind, local_files_only=True, trust_remote_code=False,
             use_safetensors=True, attn_implementation="eager", output_loading_info=True,
-            ignore_mismatched_sizes=True,
+            ignore_mismatched_sizes=True, **(int8_load.options() if coded else {}),
         )  # fmt: skip
+    except ModelError:
+        raise
     except MemoryError:
         raise CapacityError(f"{checkpoint.path.name}: does not fit in memory") from None
     except Exception as error:  # a hostile or broken folder can raise anything
         raise ModelError(checkpoint.path, f"cannot be loaded ({brief(error)})") from error
     _check_report(checkpoint, report)
     _check_finite(checkpoint, model, kind)
+    told = [int8_load.finish(model, checkpoint.path)] if coded else []
     model = model.to(device).eval().requires_grad_(False)
-    return model, _unused(report)
+    return model, [*told, *_unused(report)]
+
+
+def _streaming(checkpoint: Checkpoint, way: Way, resident: int) -> tuple[Any, list[str]]:
+    model, streamed = offload.load_streaming(checkpoint, way.kind, resident)
+    whole = sum(t.stop - t.start for t in checkpoint.tensors.values())
+    took = offload.seconds_a_pass(checkpoint, way.kind, streamed / max(whole, 1))
+    return model, [
+        f"{streamed / 1e6:.0f} MB are read from the files at every pass: at least {took:.1f} s for "
+        "a token, or for a prompt of any length; explanations need the weights in memory"
+    ]
 
 
 def _check_report(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
