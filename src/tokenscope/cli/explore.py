@@ -18,6 +18,7 @@ from tokenscope.errors import InputError
 
 if TYPE_CHECKING:
     from tokenscope.runs.explored import Explored
+    from tokenscope.runs.forking import Forking
     from tokenscope.trace import Trace
 
 SHOWN = 20  # branches in the table of a terminal
@@ -69,6 +70,9 @@ def explore(
     stop: Annotated[
         list[str] | None, typer.Option(help="A branch ends at this text (repeat).")
     ] = None,
+    forking: Annotated[
+        bool, typer.Option("--forking", help="Instead: which tokens change what comes of the text.")
+    ] = False,
     outcome: Annotated[
         str, typer.Option(help="bytes, syntax, regex:PATTERN, query:PATTERN or behaviour:FILE.")
     ] = "syntax",
@@ -105,6 +109,17 @@ def explore(
     else:
         source = given(prompt, file, "PROMPT")
     engine = wanted.load()
+    if forking:
+        written = source if not isinstance(source, str) else engine.generate(
+            source, max_new_tokens=horizon, language=language, attention="none",
+            alternatives=max(width, 10), stop=tuple(stop or ()),
+        )  # fmt: skip
+        return show_forking(
+            engine.forking(
+                written, threshold=gate or 0.5, width=width, outcome=outcome, language=language,
+                stop=tuple(stop or ()),
+            ), as_json,
+        )  # fmt: skip
     control = Control()
     work = Exploring(
         engine, source, at, ask=ask, outcome=outcome, language=language, control=control,
@@ -125,6 +140,21 @@ def explore(
     else:
         show(found)
     return 130 if control.cancelled else 0
+
+
+def show_forking(found: Forking, as_json: bool) -> int:
+    """The measured tokens, the largest change first."""
+    plain = found.to_json()
+    if as_json:
+        document(plain)
+        return 0
+    table(found.to_pandas().head(SHOWN))
+    checked = plain["checked"]
+    say(
+        f"{plain['skipped']} of {plain['tokens']} tokens skipped; of {checked['n']} of them that "
+        f"were measured too {checked['missed']} change the outcome (largest: {checked['most']:.3f})"
+    )
+    return 0
 
 
 def show(found: Explored) -> None:

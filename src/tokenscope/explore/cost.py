@@ -11,6 +11,7 @@ from tokenscope.explore.asked import Ask
 
 COLUMNS = 12  # float32 a token, what metrics measure
 PER_CHOICE = 4 + 4 + 8 + 4  # an id and a logprob kept twice: as alternatives and in float64
+PER_PIECE = 104  # an entry of a table of pieces
 PER_BRANCH = 6_000  # bytes of its objects and of the table of pieces that it names
 GROWTH = 9 / 8  # room that a memory's tail keeps to spare, and a few rows
 SPARE = 8
@@ -45,7 +46,7 @@ def cost(
         tokens = min(tokens, max(ask.budget_tokens, ask.horizon))
         branches = min(branches, tokens)
     held = at * info.state_bytes_per_token + at * per_token(k)
-    held += branches * per_branch(ask, info, k)
+    held += branches * per_branch(ask, info, at, k)
     seconds = None
     if pass_ms:
         # a pass over several branches costs more than one over one, but far from as many times
@@ -77,19 +78,25 @@ def per_token(k: int) -> int:
     return 4 * COLUMNS + PER_CHOICE * k + 16
 
 
-def per_branch(ask: Ask, info: ModelInfo, k: int) -> int:
-    """Bytes of one branch that reaches the horizon: its rows, and its memory of its own tokens."""
+def per_branch(ask: Ask, info: ModelInfo, at: int, k: int) -> int:
+    """Bytes of one branch that reaches the horizon: its rows, its memory of its own tokens, and
+    the measured start that is kept with that memory (of the whole text, with a table of pieces)."""
     state = (ask.horizon * GROWTH + SPARE) * info.state_bytes_per_token
-    return int(state + ask.horizon * per_token(k) + PER_BRANCH)
+    whole = at + ask.horizon
+    kept = whole * (4 * COLUMNS + 8 * k)
+    table = PER_PIECE * min(info.vocab or whole * k, whole * k)
+    return int(state + kept + table + ask.horizon * per_token(k) + PER_BRANCH)
 
 
-def refuse(found: Cost, ask: Ask, info: ModelInfo, k: int, budget: int | None) -> None:
+def refuse(
+    found: Cost, ask: Ask, info: ModelInfo, at: int, k: int, budget: int | None
+) -> None:  # fmt: skip
     """Raises CapacityError, with the branches that would fit, when it may take more than
     ``budget`` bytes (None: what is free on the device)."""
     allowed = int(free_bytes(info.device) * RESERVE) if budget is None else budget
     if found.bytes <= allowed:
         return
-    one = per_branch(ask, info, k)
+    one = per_branch(ask, info, at, k)
     fits = max(0, (allowed - (found.bytes - found.branches * one)) // one)
     raise CapacityError(
         f"{found.branches} branches of {ask.horizon} tokens may take {found.bytes / 1e6:.1f} MB, "

@@ -68,7 +68,7 @@ class Exploring:
         self.cost: Cost = cost(
             ask, engine.info, self.at, self.k, FORKS, engine.cost.single,
         )  # fmt: skip
-        refuse(self.cost, ask, engine.info, self.k, memory)
+        refuse(self.cost, ask, engine.info, self.at, self.k, memory)
         self.base = trace.cut(self.at)
         self.language = language_of(trace, language or None)
         self.spent = Spent()

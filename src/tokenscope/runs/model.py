@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tokenscope.runs.compare import Compared
     from tokenscope.runs.explain import Explanation
     from tokenscope.runs.explored import Explored
+    from tokenscope.runs.forking import Forking
     from tokenscope.runs.lens import Lenses
     from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
@@ -139,6 +140,12 @@ class Model(Engine, Drawn):
         from tokenscope.runs.risk import risk
 
         return risk(self, trace, finding, **options)
+
+    def forking(self, trace: Trace, **options: Any) -> Forking:
+        """The tokens whose choice changes what comes of the text; see ``runs.forking``."""
+        from tokenscope.runs.forking import forking
+
+        return forking(self, trace, **options)
 
     def compare(self, a: Trace, b: Trace, other: Engine | None = None) -> Compared:
         """Two traces side by side, with exact distances between their distributions; ``other``:

@@ -87,7 +87,7 @@ def need(shape: Shape, way: str, context: int) -> Need:
         weights = shape.values + 4 * shape.values // max(shape.hidden, 1)
         work = max(work, shape.embedding * 8 + PROBE * shape.vocab * 6)
     elif size == 2:
-        work = max(work, shape.largest * 4)  # the probe widens one module at a time
+        work = max(work, shape.largest * 8)  # the probe widens one module at a time
     elif shape.lean and weights <= PACKED_MOST:
         packed = weights - (0 if shape.tied else shape.embedding * size)
         work = max(work, shape.largest * size)  # in two places while it is packed
