@@ -11,7 +11,7 @@ cancel, leave and join again, explain, export and delete at random, with a pause
 ``rss_mib`` are the medians of twelve equal parts of the time, ``growth_mib`` is what the median of
 the last third lies over that of the second third (the first fills what is kept; budget 64).
 ``secrets``: prompts carry ``SECRETS`` marks; ``secrets_in_the_log`` counts those in what the
-server wrote to its log (0).
+server wrote to its log (0); ``stop_s``: how long it took to stop.
 """
 
 from __future__ import annotations
@@ -228,11 +228,14 @@ def main() -> int:
             found = asyncio.run(soak(said["address"], key, watched, given, marks))
             found["restarts"] = int(process.poll() is not None)
         finally:
+            begin = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(300)
+            stopped = round(time.monotonic() - begin, 1)
         with open(f"{folder}/log") as log:
             written = log.read()
         found["logged_errors"] = sum(" ERROR " in f" {row}" for row in written.splitlines())
+        found["stop_s"] = stopped
         found["secrets"] = SECRETS
         found["secrets_in_the_log"] = sum(mark in written for mark in [*marks, key])
     found["ok"] = found["growth_mib"] <= GROWTH_MIB and not any(
