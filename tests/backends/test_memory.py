@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tokenscope.backends.hf.cache import MOST_PARTS, GrowingLayer
-from tokenscope.runs.bench_many import concurrent, fork
+from tokenscope.runs.bench_many import branches, concurrent, fork
 from tokenscope.runs.model import Model
 
 
@@ -65,3 +65,9 @@ def test_runs_at_once_give_what_they_give_alone(bundled: Model) -> None:
     assert found["ratio_speculate_auto"] > 0
     assert found["worst"] is not None
     assert found["worst"] <= 1e-4
+
+
+def test_branches_at_once_give_what_they_give_alone(bundled: Model) -> None:
+    found = branches(bundled, runs=6, prompt_tokens=24, new_tokens=8)
+    assert found["equal_ids"] + found["near_ties"] == 6
+    assert found["ratio"] > 0 and found["ratio_alone_speculates"] > 0

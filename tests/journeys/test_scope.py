@@ -376,3 +376,37 @@ def test_exports_are_downloads(page: Page) -> None:
         page.get_by_role("menuitem", name="Export as JSON").click()
     whole = json.loads(waiting.value.path().read_text("utf-8"))
     assert whole
+
+
+def test_a_range_has_statistics_and_the_chart_is_saved(page: Page) -> None:
+    generate(page, tokens=12)
+    first = first_generated(page)
+    token(page, first).click()
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    told = page.get_by_role("region", name="Statistics of the selected tokens")
+    row = told.get_by_role("row").filter(has_text="Surprisal").first
+    node = shown(page)["node"]
+    values = page.evaluate(
+        """async ([id, t]) => {
+          const answer = await fetch(`api/nodes/${id}/columns?names=surprisal`)
+          return [...new Float32Array(await answer.arrayBuffer())].slice(t, t + 3)
+        }""",
+        [node, first],
+    )
+    cells = row.get_by_role("cell").all_inner_texts()
+    assert float(cells[0]) == pytest.approx(sum(values) / 3, rel=0.01)
+    assert float(cells[1]) == pytest.approx(sum(values), rel=0.01)
+    assert cells[4] == "3"
+    for name in ("Table (CSV)", "Drawing (SVG)", "Picture (PNG)"):
+        page.get_by_role("button", name="Save this chart").click()
+        with page.expect_download() as started:
+            page.get_by_role("menuitem", name=name).click()
+        data = started.value.path().read_bytes()
+        if name.startswith("Table"):
+            lines = data.decode().splitlines()
+            assert lines[0].startswith("token,id,text,") and "surprisal" in lines[0]
+            assert len(lines) >= first + 12
+        else:
+            assert data.startswith(b"<svg" if name.startswith("Drawing") else b"\x89PNG")
+            assert len(data) > 500

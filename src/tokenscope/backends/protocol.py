@@ -90,8 +90,6 @@ class Abilities:
 class Deferred(Protocol):
     """Logits (n, V) that are made block by block: after a long feed (n, V) never exists whole."""
 
-    deferred: Literal[True]
-
     @property
     def shape(self) -> tuple[int, int]:
         """(n, V)."""
@@ -108,22 +106,23 @@ class Deferred(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """n whole distributions. ``logits`` float32 (n, V): a tensor on its device, an array, or
-    :class:`Deferred`."""
+    """n whole distributions. ``logits`` float32 (n, V): a tensor on its device, an array, or, where
+    it says so, :class:`Deferred`."""
 
     logits: Any
+    deferred: bool = False
 
     def __len__(self) -> int:
         return int(self.logits.shape[0])
 
     def cut(self, start: int, stop: int) -> Full:
         """The distributions ``start..stop-1``; what is deferred stays so."""
-        return Full(self.logits[start:stop])
+        return Full(self.logits[start:stop], self.deferred)
 
     def block(self, start: int, stop: int) -> Any:
         """The logits of ``start..stop-1``, made."""
         part = self.logits[start:stop]
-        return part.make() if hasattr(part, "deferred") else part
+        return part.make() if self.deferred else part
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,14 @@ _DECODE = ("prompt_tokens", "new_tokens", "pairs", "attention", "speculate", "pr
 BENCHES.add("decode", ("bench", _DECODE))
 BENCHES.add("prefill", ("bench", ("prompt_tokens", "pairs")))
 BENCHES.add("concurrent", ("bench_many", ("runs", "prompt_tokens", "new_tokens", "attention")))
+BENCHES.add("branches", ("bench_many", ("runs", "prompt_tokens", "new_tokens", "attention")))
 BENCHES.add("fork", ("bench_many", ("forks", "prompt_tokens", "tail_tokens")))
 
 
 @opens_a_model
 def bench(
-    what: Annotated[str, typer.Argument(help="decode, prefill, concurrent or fork.")] = "decode",
+    what: Annotated[str, typer.Argument(
+        help="decode, prefill, concurrent, branches or fork.")] = "decode",
     prompt_tokens: Annotated[int | None, typer.Option(
         min=2, help="Length of the prompt. decode 256, prefill 2000, concurrent 128, fork 1000.",
     )] = None,
@@ -32,7 +34,8 @@ def bench(
     attention: Annotated[str, typer.Option(help="What to record: none, top or full.")] = "top",
     speculate: Annotated[str, typer.Option(
         help="decode: auto lets earlier text propose what follows; none does not.")] = "auto",
-    runs: Annotated[int, typer.Option(min=2, max=256, help="concurrent: runs at once.")] = 16,
+    runs: Annotated[int | None, typer.Option(
+        min=2, max=256, help="At once: concurrent 16, branches 32.")] = None,
     forks: Annotated[int, typer.Option(min=1, help="fork: branches of one prefix.")] = 500,
     tail_tokens: Annotated[int, typer.Option(min=1, help="fork: tokens of each branch.")] = 16,
     *,

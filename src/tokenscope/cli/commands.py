@@ -21,6 +21,7 @@ from tokenscope.cli import (
     doctor,
     explain,
     explore,
+    ledger,
     look,
     models,
     plan,
@@ -40,7 +41,8 @@ app = typer.Typer(
 for command in (
     serve.serve, decode.generate, talk.chat, decode.infill, decode.score, branch.fork, branch.tree,
     look.show, models.models, plan.plan, explain.explain, causes.patch, causes.ablate, causes.lens,
-    causes.heads, structure.structure, explore.explore, compare.compare, replay.replay,
+    causes.heads, structure.structure, explore.explore, compare.compare, ledger.ledger,
+    replay.replay,
     bench.bench, audit.audit, audit.rules,
     doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,
     records.records, records.verify, records.bom,

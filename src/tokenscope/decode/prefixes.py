@@ -115,13 +115,8 @@ class Prefixes:
     def _size(self) -> int:
         blocks: dict[Hashable, int] = {}
         for kept in self._kept:
-            blocks |= _blocks(kept.state)
+            blocks |= kept.state.blocks
         return sum(blocks.values()) + sum(_measured_bytes(k.trace) for k in self._kept)
-
-
-def _blocks(state: Any) -> dict[Hashable, int]:
-    held = getattr(state, "blocks", None)
-    return dict(held) if held is not None else {id(state): int(state.nbytes)}
 
 
 def _measured_bytes(trace: Trace | None) -> int:

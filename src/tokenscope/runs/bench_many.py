@@ -16,6 +16,8 @@ from tokenscope.decode.engine import AttentionForm, Engine
 from tokenscope.errors import InputError
 from tokenscope.runs.bench_texts import library_ids
 from tokenscope.runs.generate import Settings, generate
+from tokenscope.runs.generate import fork as branch
+from tokenscope.runs.many import fork_many
 from tokenscope.trace.record import Trace
 
 NEAR_TIE = 1e-3  # nats between two tokens that rounding may exchange
@@ -31,11 +33,12 @@ def concurrent(
 ) -> dict[str, Any]:
     """``runs`` decodings at once, a thread each, against the same one after another.
 
-    Greedy, everything recorded. One after another is ``generate`` in a loop with the same settings:
-    ``ratio`` without look-up speculation on either side, ``ratio_speculate_auto`` with it on both
-    (it rests while others decode beside a run, so a run alone gains more by it). Ids must be equal;
-    where they part, the margin there tells whether it was a near tie. ``worst`` is the largest
-    difference of a column.
+    Greedy, everything recorded, prompts included. One after another is ``generate`` in a loop with
+    the same settings: ``ratio`` without look-up speculation on either side,
+    ``ratio_speculate_auto`` with it on both (it rests while others decode beside a run, so a run
+    alone gains more by it), and ``ratio_alone_speculates`` the better of the two ways together
+    against a loop with it. Ids must be equal; where they part, the margin there tells whether it
+    was a near tie. ``worst`` is the largest difference of a column.
     """
     prompts = []
     for n in range(runs):
@@ -55,6 +58,7 @@ def concurrent(
         "together_tokens_per_s": sum(len(t) - t.n_prompt for t in together) / together_s,
         "ratio": alone_s / together_s,
         "ratio_speculate_auto": alone_auto_s / together_auto_s,
+        "ratio_alone_speculates": alone_auto_s / min(together_s, together_auto_s),
         "runs": runs,
         "equal_ids": parted.count(None),
         "parted_at_margin": [p for p in parted if p is not None],
@@ -104,6 +108,63 @@ def _parting(a: Trace, b: Trace) -> float | None:
 def _worst(a: Trace, b: Trace) -> float:
     names = [n for n in a.columns if n not in ("time_ms", "rank", "perplexity")]
     return max(float(np.nanmax(np.abs(a.column(n) - b.column(n)))) for n in names)
+
+
+def branches(
+    engine: Engine,
+    *,
+    runs: int = 32,
+    prompt_tokens: int = 128,
+    new_tokens: int = 64,
+    attention: AttentionForm = "top",
+) -> dict[str, Any]:
+    """``runs`` branches of one trace through ``fork_many``, against ``fork`` in a loop.
+
+    Greedy, everything recorded; each takes another alternative at another place. Figures as in
+    ``concurrent``.
+    """
+    ids = library_ids(engine, prompt_tokens, 0)
+    prompt = b"".join(engine.vocabulary.piece(i) for i in ids).decode("utf-8", "replace")
+    settings = Settings(max_new_tokens=new_tokens, attention=attention, speculate="none")
+    base = generate(engine, prompt=prompt, settings=settings).result()
+    held, first = base.alternatives, base.n_prompt
+    if held is None or len(base) == first:
+        raise InputError("new_tokens", "give the base no token to branch at")
+    places = [(first + n % (len(base) - first), 1 + n % (held.k - 1)) for n in range(runs)]
+    asked = [(base, at, int(held.ids[at][k])) for at, k in places]
+
+    def loop(settings: Settings) -> tuple[float, list[Trace]]:
+        engine.prefixes.clear()
+        began = time.perf_counter()
+        found = [branch(engine, t, at, i, settings).result() for t, at, i in asked]
+        return time.perf_counter() - began, found
+
+    def at_once(settings: Settings) -> tuple[float, list[Trace]]:
+        engine.prefixes.clear()
+        began = time.perf_counter()
+        found = fork_many(engine, asked, settings)
+        return time.perf_counter() - began, found
+
+    at_once(settings)  # warms up
+    alone_s, alone = loop(settings)
+    together_s, together = at_once(settings)
+    alone_auto_s, _ = loop(replace(settings, speculate="auto"))
+    parted = [_parting(a, b) for a, b in zip(alone, together, strict=True)]
+    tokens = sum(len(t) - at for t, (_, at, _) in zip(alone, asked, strict=True))
+    return {
+        "alone_tokens_per_s": tokens / alone_s,
+        "together_tokens_per_s": tokens / together_s,
+        "ratio": alone_s / together_s,
+        "ratio_alone_speculates": alone_auto_s / together_s,
+        "runs": runs,
+        "equal_ids": parted.count(None),
+        "near_ties": sum(p is not None and p < NEAR_TIE for p in parted),
+        "prompt_tokens": prompt_tokens,
+        "new_tokens": new_tokens,
+        "attention": attention,
+        "threads": torch.get_num_threads(),
+        "model": engine.info.name,
+    }
 
 
 def fork(

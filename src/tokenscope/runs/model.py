@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.compare import Compared
+    from tokenscope.runs.damage import Damage
     from tokenscope.runs.explain import Explanation
     from tokenscope.runs.explored import Explored
     from tokenscope.runs.forking import Forking
+    from tokenscope.runs.ledger import Ledger
     from tokenscope.runs.lens import Lenses
     from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
@@ -197,6 +199,20 @@ class Model(Engine, Drawn):
         from tokenscope.runs.heads import repeated
 
         return repeated(self, **options)
+
+    def damage(self, edits: Sequence[Edit], text: str, **options: Any) -> Damage:
+        """What edits do on another text; see ``tokenscope.runs.damage``."""
+        from tokenscope.runs.damage import damage
+
+        return damage(self, edits, text, **options)
+
+    def ledger(
+        self, prompts: Sequence[str], arms: Mapping[str, Sequence[Edit]], **options: Any
+    ) -> Ledger:
+        """Arms of edits over prompts; see ``tokenscope.runs.ledger``."""
+        from tokenscope.runs.ledger import ledger
+
+        return ledger(self, prompts, arms, **options)
 
     def explorer(self, trace: Trace, **options: Any) -> Explorer:
         """A widget for notebooks: hover, alternatives, click to branch; see ``runs.widget``.

@@ -30,7 +30,7 @@ class Look {
     trend: true,
     ...recall<Partial<Record<Panel, boolean>>>('panels', {}),
   })
-  /** Columns of the trend strip, in the order of their line colours; at most four. */
+  /** Columns of the trend strip, in the order of their line colours; at most five. */
   trend = $state<string[]>(recall('trend', ['surprisal', 'entropy']))
 
   constructor() {

@@ -188,7 +188,10 @@ class TransformersBackend:
             found = self.compact(asked)
         for f in feeds:
             f.state.ids.extend(int(i) for i in f.ids)
-        return [Extension(Full(s) if s is not None else None, rows) for s, rows in found]
+        return [
+            Extension(None if s is None else Full(s, isinstance(s, deferred.DeferredLogits)), rows)
+            for s, rows in found
+        ]
 
     def _check(self, feed: Feed, seen: set[int]) -> None:
         past, n = len(feed.state.ids), len(feed.ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -14,8 +14,6 @@ WORTH = 64  # fewer rows are made at once
 
 class DeferredLogits:
     """(n, V) that does not exist: ``head`` makes float32 rows from hidden states (n, d)."""
-
-    deferred: Literal[True] = True
 
     def __init__(
         self, hidden: torch.Tensor, head: Callable[[torch.Tensor], torch.Tensor], size: int
@@ -72,4 +70,4 @@ def scores(hidden: torch.Tensor, model: Any) -> Full:
     head = model.get_output_embeddings()
     size = int(getattr(head, "out_features", 0) or head.weight.shape[0])
     made = DeferredLogits(hidden, head, size)
-    return Full(made if hidden.shape[0] > WORTH else made.make())
+    return Full(made, True) if hidden.shape[0] > WORTH else Full(made.make())
