@@ -1,4 +1,4 @@
-"""Figures of explorations, as JSON: ``python bench/explore.py memory|coverage``.
+"""Figures of explorations, as JSON: ``PYTHONPATH=. python bench/explore.py memory|coverage``.
 
 memory: 500 branches of 200 tokens over a 1,000-token prefix: what was told before the start, what
 is held after it (memories by their blocks, each once; rows; the process), and that less is refused.
