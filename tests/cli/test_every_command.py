@@ -35,6 +35,7 @@ EXAMPLES: dict[str, list[str]] = {
     "heads": ["heads", "--draws", "1", "--length", "8"],
     "structure": ["structure", "{f}"],
     "explore": ["explore", "def f", "--width", "2", "--depth", "1", "--horizon", "3"],
+    "ledger": ["ledger", "{f}", "--arm", "a={d}/e.toml", "-n", "2"],
     "compare": ["compare", "{t}", "{t}"],
     "audit": ["audit", "{f}", "--out", "{d}/audit"],
     "rules": ["rules"],
@@ -55,6 +56,7 @@ ELSEWHERE = {"serve", "chat", "completion"}  # tests/server; test_branches.py; p
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("every")
     (folder / "a.py").write_text(CODE)
+    (folder / "e.toml").write_text('[[edit]]\nkind = "ban_text"\nstrings = ["return"]\n')
     model = models.load()
     model.generate("def f(x):", max_new_tokens=6).save(folder / "a.trace")
     model.close()

@@ -37,8 +37,6 @@ def reduce_rows(
     n = min(k, keys)
     values, where = stack.topk(n, dim=-1, sorted=True)
     sink = stack[..., 0]
-    # the sink is kept apart, so it counts as recorded also where it is not among the heaviest
-    kept = values.sum(dim=-1) + sink.masked_fill((where == 0).any(dim=-1), 0.0)
     numbers = where.permute(2, 0, 1, 3).cpu().numpy()
     ends = (first + np.arange(count))[:, None, None, None]
     shape = (count, *stack.shape[:2], k)
@@ -49,8 +47,15 @@ def reduce_rows(
     return Attention(
         "top", layers, int(stack.shape[1]), first, out_weights, out_keys,
         sink.permute(2, 0, 1).cpu().numpy().astype(np.float16),
-        (1.0 - kept).clamp_(min=0.0).permute(2, 0, 1).cpu().numpy().astype(np.float16),
+        _rest(values, where, sink).permute(2, 0, 1).cpu().numpy().astype(np.float16),
     )  # fmt: skip
+
+
+def _rest(values: torch.Tensor, where: torch.Tensor, sink: torch.Tensor) -> torch.Tensor:
+    """The mass that a record leaves out. The sink (key 0) is kept apart, so it counts as recorded
+    also where it is not among the heaviest ``values``, whose keys are ``where``."""
+    kept = values.sum(dim=-1) + sink.masked_fill((where == 0).any(dim=-1), 0.0)
+    return (1.0 - kept).clamp_(min=0.0)
 
 
 def reduce_some(
@@ -84,7 +89,6 @@ def _reduce_batch(batch: RowBatch, k: int) -> tuple[Any, ...]:
     where = numbers.expand(*stack.shape[:-1], size).gather(-1, where)
     at = (numbers == 0).to(torch.int8).argmax(-1, keepdim=True).expand(*stack.shape[:-1], 1)
     sink = stack.gather(-1, at)[..., 0]
-    kept = values.sum(dim=-1) + sink.masked_fill((where == 0).any(dim=-1), 0.0)
 
     def out(tensor: torch.Tensor, *last: int) -> Any:
         turned = tensor.movedim((1, 3, 0, 2, 4), (0, 1, 2, 3, 4))  # S, Q, L, H / g, g
@@ -98,5 +102,5 @@ def _reduce_batch(batch: RowBatch, k: int) -> tuple[Any, ...]:
     keys[..., :n] = np.where(barred, NO_KEY, found)
     weights = np.zeros(keys.shape, dtype=np.float16)
     weights[..., :n] = out(values, n)
-    rest = out((1.0 - kept).clamp_(min=0.0)).astype(np.float16)
+    rest = out(_rest(values, where, sink)).astype(np.float16)
     return keys, weights, out(sink).astype(np.float16), rest
