@@ -73,6 +73,7 @@ def many(page: Page, server: Server, made: dict[str, Any]) -> Page:
     page.goto("about:blank")
     page.goto(f"{server.address}/#session={made['session']}&node={made['node']}")
     expect(rows(page).first).to_be_visible()
+    expect(page.locator(".surface .tk").first).to_be_visible()  # all of it is there
     return page
 
 
