@@ -245,9 +245,9 @@ def _payloads(check: _Check) -> int:
 def _keys(check: _Check, wanted: str) -> None:
     """The chain of keys: each but the first is signed for by the one before."""
     before = b""
+    kinds = {r.seq: r.kind for r in check.records if r is not None}
     for seq, payload in sorted(check.payloads.items()):
-        record = next((r for r in check.records if r is not None and r.seq == seq), None)
-        if record is None or record.kind != "key":
+        if kinds[seq] != "key":
             continue
         try:
             public = bytes.fromhex(payload["public"])

@@ -6,7 +6,8 @@ import asyncio
 import heapq
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 from fastapi import Response
@@ -49,18 +50,7 @@ class EventView(Response):
         self._over: set[str] = set()  # of a new view: jobs that had ended before it began
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self._send(send))
-        leaving = asyncio.ensure_future(gone(receive))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        except OSError:
-            pass  # the connection went away while sending
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+        await while_read(self._send(send), receive)
 
     def _wants(self, run: str, session: str) -> bool:
         return run in self._runs if self._runs else session in ("", self._session)
@@ -142,6 +132,22 @@ def _again(jobs: Jobs, job: Job, gap: Gap) -> bytes:
 
 async def _body(send: Send, chunk: bytes, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+
+async def while_read(work: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Send an answer, and give it up when its reader leaves. Raises what the work raises."""
+    sending = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(gone(receive))
+    try:
+        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()
+    except OSError:
+        pass  # the connection went away while sending
+    finally:
+        for task in (sending, leaving):
+            task.cancel()
+        await asyncio.gather(sending, leaving, return_exceptions=True)
 
 
 async def gone(receive: Receive) -> None:

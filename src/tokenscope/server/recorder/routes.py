@@ -23,7 +23,7 @@ from tokenscope.server.recorder.state import Recorder
 from tokenscope.server.recorder.text import Sent
 from tokenscope.server.recorder.wire import Asked, ChatRequest, CompletionRequest
 from tokenscope.server.recorder.work import Wanted
-from tokenscope.server.stream import gone
+from tokenscope.server.stream import gone, while_read
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -195,18 +195,9 @@ class Streamed(Response):
         self._parts = parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self._send(send))
-        leaving = asyncio.ensure_future(gone(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        except OSError:
-            pass  # the connection went away while sending
+            await while_read(self._send(send), receive)
         finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
             await self._parts.close()
 
     async def _send(self, send: Send) -> None:
