@@ -11,6 +11,7 @@ from tokenscope.runs.structure import Followers
 from tokenscope.server.books import Books
 from tokenscope.server.explore_job import Explorations
 from tokenscope.server.jobs import Jobs
+from tokenscope.server.ledger_job import Ledgers
 from tokenscope.server.models import Models
 from tokenscope.server.recorder.state import Recorder
 from tokenscope.server.wire import GalleryItem
@@ -31,6 +32,7 @@ class House:
     gallery: list[GalleryItem] = field(default_factory=list)
     followers: Followers = field(default_factory=Followers)
     explorations: Explorations = field(default_factory=Explorations)
+    ledgers: Ledgers = field(default_factory=Ledgers)
     recorder: Recorder | None = None
 
     @property

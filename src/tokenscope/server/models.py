@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from tokenscope.decode.vectors import Vectors
 from tokenscope.errors import BusyError, CapacityError, ModelNotLoaded, NotFound, TokenScopeError
 from tokenscope.trace import Trace
 
@@ -64,6 +65,7 @@ class Models:
         self._load = load
         self._budget = budget
         self.root = root
+        self.vectors = Vectors()
         self._offers: dict[str, Offer] = {}
         self._guard = threading.RLock()
         for address in addresses:
@@ -94,6 +96,10 @@ class Models:
             for address in addresses:
                 if address not in known:
                     self._offer(address)
+
+    def keep_vectors(self, folder: Path) -> None:
+        """Keep the steering vectors of all models there."""
+        self.vectors.folder = folder
 
     # --- asked --------------------------------------------------------------------------------
     def all(self) -> list[Offer]:
@@ -198,6 +204,7 @@ class Models:
 
     def _put(self, offer: Offer, model: Model) -> None:
         with self._guard:
+            model.vectors = self.vectors
             offer.model, offer.digest = model, model.info.model_digest
             offer.name = model.info.name or offer.name
             offer.taken = model.info.weight_bytes

@@ -331,7 +331,10 @@ class JobInfo(Response):
     """
 
     run: str
-    kind: Literal["generate", "fork", "score", "explain", "explore", "patch", "load", "fetch"]
+    kind: Literal[
+        "generate", "fork", "score", "explain", "explore", "forking", "ledger", "patch", "load",
+        "fetch",
+    ]  # fmt: skip
     node: str | None
     session: str | None
     running: bool
