@@ -125,7 +125,11 @@ class Models:
 
     def maker(self, trace: Trace) -> Model:
         """The model that made a trace. Raises ModelNotLoaded when it is not loaded."""
-        made, name = trace.origin.model_digest, trace.origin.model
+        return self.known(trace.origin.model_digest, trace.origin.model, "this branch")
+
+    def known(self, made: str, name: str, what: str) -> Model:
+        """The loaded model with this digest. Raises ModelNotLoaded, which says that ``what`` was
+        made by it."""
         with self._guard:
             for offer in self._offers.values():
                 if offer.model is not None and made in ("", offer.digest):
@@ -133,9 +137,9 @@ class Models:
             known = [o for o in self._offers.values() if made == o.digest or name == o.name]
         if known:
             raise ModelNotLoaded(
-                f"this branch was made by {name}, which is not loaded; load it first", known[0].id
+                f"{what} was made by {name}, which is not loaded; load it first", known[0].id
             )
-        raise ModelNotLoaded(f"this branch was made by {name}, which this server does not offer")
+        raise ModelNotLoaded(f"{what} was made by {name}, which this server does not offer")
 
     def reader(self, trace: Trace) -> Model:
         """The model that made a trace, else any: what was recorded can be read without its own."""
