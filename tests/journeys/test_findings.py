@@ -1,4 +1,4 @@
-"""Findings: marked in the code, listed with their words, walked by keyboard, their risk measured."""
+"""Findings: marked in the code, listed, walked by keyboard, their risk measured."""
 
 from __future__ import annotations
 
