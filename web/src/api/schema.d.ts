@@ -2191,8 +2191,9 @@ export interface components {
          * LibraryEntry
          * @description A model at hand. ``offer``: the first of its ids among the models of this server (one that is
          *     loaded, if any is), None for one that is not offered (it is to be fetched, cannot be loaded, or
-         *     lies outside the model root); ``get``: the name by which it can be fetched. ``need``: bytes that it would take here as ``way``; ``fits``:
-         *     whether they are free; ``why`` says it in a sentence. ``reason``: why it cannot be loaded.
+         *     lies outside the model root); ``get``: the name by which it can be fetched. ``need``: bytes
+         *     that it would take here as ``way``; ``fits``: whether they are free; ``why`` says it in a
+         *     sentence. ``reason``: why it cannot be loaded.
          */
         LibraryEntry: {
             able: components["schemas"]["AbleInfo"] | null;
