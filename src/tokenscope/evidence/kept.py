@@ -50,6 +50,7 @@ class Asked:
     title: str
     model: str
     model_digest: str
+    dtype: str
     created: str
     prompts: str
     cases: int

@@ -52,7 +52,7 @@ def begin(
     plan.options()
     info = model.info
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    told = Asked(title, info.name, info.model_digest, now, name, 0, dict(sampling))
+    told = Asked(title, info.name, info.model_digest, info.dtype, now, name, 0, dict(sampling))
     folder = kept.new(root, told, prompts, policy.encode())
     try:
         cases = sum(isinstance(e, Case) for e in read_prompts(folder / name))

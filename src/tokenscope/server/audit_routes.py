@@ -83,7 +83,8 @@ def resume_route(name: str, house: TheHouse) -> wire.AuditInfo:
     found = kept.get(house.audits.root, name)
     if found.status == "done" or found.asked is None:
         raise InputError("audit", "is done, or was not begun here")
-    model = house.models.known(found.asked.model_digest, found.asked.model, "this audit")
+    made = found.asked
+    model = house.models.known(made.model_digest, made.model, made.dtype, "this audit")
     with house.jobs.place() as place, ExitStack() as held:
         held.enter_context(house.models.lease(model))
         house.audits.start(place, model, name, held.pop_all())
@@ -115,8 +116,8 @@ def open_route(name: str, body: wire.OpenRequest, house: TheHouse) -> wire.Opene
     header, held = _sample(found, body.case, body.sample)
     if (node := _opened(house, found, body.case, body.sample)) is not None:
         return wire.OpenedResponse(session=node.session, node=node.id, run=None)
-    digest, made = str(header.get("model_digest", "")), str(header.get("model", ""))
-    model = house.models.known(digest, made, "this audit")
+    made = [str(header.get(n, "")) for n in ("model_digest", "model", "dtype")]
+    model = house.models.known(made[0], made[1], made[2], "this audit")
     with begun(house, model, "score", body) as beginning:
         run = reopened(model, held, str(header.get("tokenizer_digest", "")))
         title = _title(found)
