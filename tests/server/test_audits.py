@@ -280,8 +280,9 @@ def test_one_that_the_server_left_is_gone_on_with_by_the_next(
 def test_audits_of_the_command_line_are_shown(serve: Callable[..., Served], tmp_path: Path) -> None:
     data = tmp_path / "data"
     model = Model(ScriptedBackend(writes(), context=20_000))
-    ts.audit(["def f(c):\n    "], model=model, out=data / "audits" / "mine",
-             policy={"checks": ["bandit"], "gates": ["any.risk_upper <= 0.5"]}, max_new_tokens=20)  # fmt: skip
+    policy = {"checks": ["bandit"], "gates": ["any.risk_upper <= 0.5"]}
+    out = data / "audits" / "mine"
+    ts.audit(["def f(c):\n    "], model=model, out=out, policy=policy, max_new_tokens=20)
     (data / "audits" / "empty").mkdir()
     (data / "audits" / "bent").mkdir()
     (data / "audits" / "bent" / "records.jsonl").write_text('{"kind": "audit"}\n{"kind": "case"}\n')
