@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from tokenscope.server import (
+    audit_routes,
     compare_routes,
     decoding,
     edit_routes,
@@ -29,6 +30,7 @@ from tokenscope.server import (
     storage_routes,
     structure_routes,
 )
+from tokenscope.server.audit_wire import AuditMessage
 from tokenscope.server.explain_wire import ExplainMessage, PatchMessage
 from tokenscope.server.explore_wire import ExploreMessage
 from tokenscope.server.forking_wire import ForkingMessage
@@ -41,7 +43,8 @@ def add_routes(app: FastAPI) -> None:
     for part in (
         routes, model_routes, library_routes, recorder_routes, decoding, edit_routes, numbers,
         explain_routes, explore_routes, forking_routes, compare_routes, ledger_routes,
-        steering_routes, structure_routes, evidence_routes, storage_routes,
+        steering_routes, structure_routes, evidence_routes, audit_routes,
+        storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
 
@@ -59,7 +62,7 @@ def document() -> dict[str, Any]:
     template = "#/components/schemas/{model}"
     shapes: dict[str, Any] = {
         "FeedEvent": HelloEvent | StreamMessage | ExplainMessage | PatchMessage | ExploreMessage
-        | ForkingMessage | LedgerMessage,
+        | ForkingMessage | LedgerMessage | AuditMessage,
         "ErrorResponse": ErrorResponse,
     }  # fmt: skip
     for name, shape in shapes.items():
