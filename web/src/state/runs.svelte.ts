@@ -273,8 +273,8 @@ class Runs {
     } else if (event.type === 'end') {
       trace.node = event.node
       sessions.putNode(event.node)
+      focus.grew(trace) // not at the next frame: the last tokens stand there when it is said to have ended
       this.end(run, trace.node.id)
-      this.paint(trace)
       void this.settle(trace).catch((cause: unknown) => notices.fail(cause))
     } else if (event.type === 'error') {
       notices.fail(new Error(event.message || 'The run failed.'))
