@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ from tokenscope.backends.protocol import (
     Top,
     Vocabulary,
 )
+from tokenscope.decode.changed import Row, look
 from tokenscope.decode.lookup import Cost, Speculation
 from tokenscope.decode.observe import Observer
 from tokenscope.decode.pace import Pace
@@ -122,6 +123,8 @@ class Machine:
             self.speculation = Speculation(self.ids, cost)
         self._cost = cost
         self._tail = bytearray()
+        self._rows: list[Row] = []
+        self._on_path = True
 
     def events(self) -> Events:
         """The run, from the first request to the reason for its end."""
@@ -228,6 +231,7 @@ class Machine:
             fed = len(self.ids) + len(draft)
             start = len(self.ids)
             ids, drawn, finish = self._draw(scores, draft, beside)
+            looked, self._rows = tuple(self._rows), []
             if not ids:
                 yield "stuck"
                 return
@@ -239,6 +243,8 @@ class Machine:
             step = self.observer.step(
                 start, tokens, found, ms=ms, rows=seen.out.attention, fed=fed, drawn=drawn,
             )  # fmt: skip
+            if looked:
+                step = replace(step, changed=looked)
             if fed > start + len(ids) - 1:
                 yield Back(self.state, fed - (start + len(ids) - 1))
             yield step
@@ -296,7 +302,10 @@ class Machine:
                     raise InputError("edits", "leave no token that can be drawn")
                 finish = "stuck"
                 break
-            token, logq = pick(plan.sampler, z, self.ids, position, bool(processors))
+            if plan.likeliest is None:
+                token, logq = pick(plan.sampler, z, self.ids, position, bool(processors))
+            else:
+                token, logq = self._look(z, position)
             masked = float(torch.log_softmax(z, dim=-1)[token]) if processors else math.nan
             changed = {"logprob_sampled": logq, "logprob_masked": masked, "logprob_inner": math.nan}
             if inner is not None:
@@ -313,6 +322,18 @@ class Machine:
         if draft and self.speculation is not None:
             self.speculation.saw(len(draft), max(len(ids) - 1, 0))
         return ids, drawn, finish
+
+    def _look(self, z: torch.Tensor, position: int) -> tuple[int, float]:
+        """The likeliest token, or the next one of the path, in place of a draw; the path is left
+        where a token of it cannot come."""
+        asked = self.plan.likeliest
+        assert asked is not None
+        n = position - len(self.plan.given)
+        wanted = asked.path[n] if self._on_path and n < len(asked.path) else None
+        row = look(asked, self.plan.sampler, z, self.ids, wanted)
+        self._on_path = wanted == row.token
+        self._rows.append(row)
+        return row.token, row.own
 
     def _stops(self, token: int) -> Finish | None:
         if token in self.plan.stop_ids:
