@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
+    from tokenscope.runs.replay_audit import AuditReplay
     from tokenscope.runs.risk import RiskOf
     from tokenscope.runs.widget import Explorer
     from tokenscope.trace.findings import Finding
@@ -96,6 +97,13 @@ class Model(Engine, Drawn):
         from tokenscope.runs.replay import replay
 
         return replay(self, trace)
+
+    def replay_audit(self, folder: str | Path, every: int = 1) -> AuditReplay:
+        """Make an audit again from its journal and compare, every ``every``-th case; see
+        ``tokenscope.runs.replay_audit``. Raises InputError, MissingError."""
+        from tokenscope.runs.replay_audit import replay_audit
+
+        return replay_audit(self, Path(folder), every)
 
     def infill(self, prefix: str, suffix: str, *, language: str = "", **settings: Any) -> Trace:
         """Decode what belongs between. Raises AbilityError without infill tokens."""
