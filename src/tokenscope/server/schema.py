@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from tokenscope.server import (
     decoding,
+    drift_routes,
     edit_routes,
     evidence_routes,
     explain_routes,
@@ -33,8 +34,9 @@ from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
-        routes, model_routes, library_routes, recorder_routes, decoding, edit_routes,
-        numbers, explain_routes, explore_routes, structure_routes, evidence_routes, storage_routes,
+        routes, model_routes, library_routes, recorder_routes, decoding, edit_routes, numbers,
+        explain_routes, explore_routes, drift_routes, structure_routes, evidence_routes,
+        storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
 

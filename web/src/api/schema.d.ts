@@ -399,6 +399,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/drift/{other}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Drift Route
+         * @description One text under two models or number types: what moved by kind of syntax, where the likeliest
+         *     choices flip. ``exact``: both models, which have to be loaded, read it again.
+         */
+        get: operations["drift_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/explain": {
         parameters: {
             query?: never;
@@ -1484,6 +1505,35 @@ export interface components {
             type: "done";
         };
         /**
+         * DriftResponse
+         * @description ``differences``: per column asked for, a number per token of the first branch (second less
+         *     first; null where there is none); ``kl``: nats per token where known. ``places``: positions at
+         *     which both choices are known; ``flipped``: the share at which they differ. Categories: most
+         *     moved first.
+         */
+        DriftResponse: {
+            /** Categories */
+            categories: components["schemas"]["MovedCategory"][];
+            /** Columns */
+            columns: string[];
+            /** Differences */
+            differences: (number | null)[][];
+            /** Exact */
+            exact: boolean;
+            /** Flipped */
+            flipped: number | null;
+            /** Flips */
+            flips: components["schemas"]["FlipInfo"][];
+            /** Kl */
+            kl: (number | null)[];
+            /** Kl Mean */
+            kl_mean: number | null;
+            /** Places */
+            places: number;
+            /** Same Tokenizer */
+            same_tokenizer: boolean;
+        };
+        /**
          * EditField
          * @description One field of a form. ``type``: ``strings``, ``ids`` and ``spans`` (pairs) are lists; ``code``
          *     is a long text; ``low`` and ``high``: ends of a number; ``choices``: of a ``choice``;
@@ -1970,6 +2020,28 @@ export interface components {
             notes: string[];
         };
         /**
+         * FlipInfo
+         * @description Before token ``t`` of the first branch (at ``byte``) the likeliest token of one model is not
+         *     the other's: their texts, base64 of their bytes or the literals of special tokens, and their
+         *     probabilities; ``category``: the kind of syntax of what stands there.
+         */
+        FlipInfo: {
+            /** A */
+            a: string;
+            /** B */
+            b: string;
+            /** Byte */
+            byte: number;
+            /** Category */
+            category: string;
+            /** P A */
+            p_a: number;
+            /** P B */
+            p_b: number;
+            /** T */
+            t: number;
+        };
+        /**
          * ForkRequest
          * @description A branch that differs from its parent at token ``at``.
          *
@@ -2359,6 +2431,43 @@ export interface components {
             state: "loaded" | "loading" | "unloaded" | "failed";
             /** Taken */
             taken: number | null;
+        };
+        /**
+         * MovedCategory
+         * @description One kind of syntax: ``cells`` of it, the columns asked for, mean KL in nats (a lower bound
+         *     unless the answer is exact), and at how many of the ``places`` where both choices are known
+         *     they flip.
+         */
+        MovedCategory: {
+            /** Category */
+            category: string;
+            /** Cells */
+            cells: number;
+            /** Columns */
+            columns: components["schemas"]["MovedColumn"][];
+            /** Flips */
+            flips: number;
+            /** Kl */
+            kl: number | null;
+            /** Places */
+            places: number;
+        };
+        /**
+         * MovedColumn
+         * @description Means over the cells of a kind: of both sides, of the difference (second less first), and of
+         *     its absolute value; nats for surprisal and entropy.
+         */
+        MovedColumn: {
+            /** A */
+            a: number | null;
+            /** B */
+            b: number | null;
+            /** Column */
+            column: string;
+            /** Difference */
+            difference: number | null;
+            /** Moved */
+            moved: number | null;
         };
         /**
          * NewSessionRequest
@@ -4104,6 +4213,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    drift_route: {
+        parameters: {
+            query?: {
+                columns?: string;
+                language?: string;
+                exact?: boolean;
+            };
+            header?: never;
+            path: {
+                node: string;
+                other: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriftResponse"];
                 };
             };
             /** @description Refused. */
