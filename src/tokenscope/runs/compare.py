@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tokenscope.code.views import language_of, regions_of
+from tokenscope.control import QUIET, Control
 from tokenscope.errors import InputError
 from tokenscope.explore import python_shape, tree_shape
 from tokenscope.explore.aligned import Cell, Equal, aligned, equal_stretches
@@ -207,13 +208,14 @@ class Compared:
 
 
 def compare(
-    a: Trace, b: Trace, models: tuple[Engine | None, Engine | None] = (None, None)
+    a: Trace, b: Trace, models: tuple[Engine | None, Engine | None] = (None, None),
+    control: Control = QUIET,
 ) -> Compared:  # fmt: skip
     """Put two traces side by side.
 
     Without models the distance of distributions is bounded by the alternatives that the traces
     keep; with the models that made them it is exact (same tokenizer; traces without edits inside
-    the model). Raises InputError for a model that did not make its trace.
+    the model). Raises InputError for a model that did not make its trace, Cancelled.
     """
     digests = a.origin.tokenizer_digest, b.origin.tokenizer_digest
     same = digests[0] == digests[1]
@@ -229,7 +231,7 @@ def compare(
     if one is not None and two is not None and same:
         from tokenscope.runs.compare_exact import distances
 
-        apart = distances((a, one), (b, two), places)
+        apart = distances((a, one), (b, two), places, control)
     else:
         apart = {n: x for n, p in places.items() if (x := _bounds(a, b, p, same)) is not None}
     after = apart.pop(AFTER, None)
