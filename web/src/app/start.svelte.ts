@@ -1,5 +1,5 @@
 /** From an address to what it shows, and back; what happens on opening and after a broken line. */
-import { ApiError, Unreachable } from '../api/errors'
+import { ApiError } from '../api/errors'
 import { readAddress, writeAddress, type Shown } from '../core/address'
 import { audits } from '../state/audits.svelte'
 import { background } from '../state/background.svelte'
