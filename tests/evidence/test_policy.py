@@ -138,6 +138,8 @@ def test_quantile_intervals_cover_the_truth(q: float, n: int) -> None:
 def test_a_quantile_says_when_it_cannot_tell() -> None:
     assert quantile(np.arange(100.0), 0.99).upper == inf
     assert quantile(np.arange(400.0), 0.99).upper < inf
+    wide = quantile(np.arange(1600.0), 0.5)  # its ranks by the normal approximation: 800 ± 39.2
+    assert (wide.lower, wide.upper) == (760.0, 839.0)
     assert quantile([], 0.5).n == 0
 
 

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from tokenscope.decode.vectors import SteeringVector
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
+    from tokenscope.runs.arms import Ledger
     from tokenscope.runs.compare import Compared
     from tokenscope.runs.damage import Damage
     from tokenscope.runs.explain import Explanation
     from tokenscope.runs.explored import Explored
-    from tokenscope.runs.forking import Forking
-    from tokenscope.runs.ledger import Ledger
+    from tokenscope.runs.forked import Forking
     from tokenscope.runs.lens import Lenses
     from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
