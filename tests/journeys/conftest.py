@@ -12,13 +12,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / "src/tokenscope/server/page/index.html"
@@ -154,9 +155,28 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 
 @pytest.fixture
-def page(open_page: Callable[..., Page], server: Server) -> Page:
-    """The start page of the shared server, signed in."""
-    return open_page(server.url)
+def page(open_page: Callable[..., Page], server: Server) -> Iterator[Page]:
+    """The start page of the shared server, signed in; what it left running is ended."""
+    page = open_page(server.url)
+    yield page
+    end_runs(page.context, server)
+
+
+def end_runs(context: BrowserContext, server: Server) -> None:
+    """Cancel whatever runs and wait for its end: the next journey begins on a quiet server."""
+
+    def running() -> list[str]:
+        jobs = context.request.get(f"{server.address}/api/runs").json()
+        return [job["run"] for job in jobs if job["running"]]
+
+    until = time.monotonic() + 60
+    for run in running():
+        context.request.post(
+            f"{server.address}/api/runs/{run}/cancel", headers={"origin": server.address}
+        )
+    while running():
+        assert time.monotonic() < until, "a run that was cancelled goes on"
+        time.sleep(0.05)
 
 
 @pytest.fixture

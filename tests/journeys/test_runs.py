@@ -98,6 +98,8 @@ def test_a_second_tab_watches_the_same_run(page: Page) -> None:
     other.locator(".surface .tk[role=option]").nth(3).click()
     other.locator("button[data-alternative]:not(:disabled)").first.click()
     expect(rows).to_have_count(before + 1)
+    expect(other).not_to_have_url(re.compile(f"node={branch}"))  # that one had ended already
+    stop(other).click()
     expect(other.locator(ENDED)).to_be_visible()
 
 

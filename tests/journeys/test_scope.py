@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.journeys.waiting import ENDED, branched, until
+
 PROMPT = "def total(items):\n    result = 0\n    for item in items:\n        "
-ENDED = "dl dt:has-text('ended')"
 Opener = Callable[..., Page]
 Axe = Callable[..., list[str]]
 
@@ -64,6 +65,7 @@ def branches(page: Page) -> Locator:
 
 def first_generated(page: Page) -> int:
     """Index of the first token that the model made."""
+    expect(made(page).first).to_be_visible()
     label = made(page).first.get_attribute("data-t")
     assert label is not None
     return int(label)
@@ -71,7 +73,7 @@ def first_generated(page: Page) -> int:
 
 def test_generate_streams_tokens_that_are_coloured_and_counted(page: Page) -> None:
     generate(page)
-    assert made(page).count() >= 20
+    expect(made(page).nth(19)).to_be_visible()
     fills = {made(page).nth(i).get_attribute("data-fill") for i in range(10)}
     assert len(fills - {""}) > 2, "tokens are coloured by their surprisal"
     assert token(page, 1).get_attribute("data-fill") == "", "the prompt is in quiet ink"
@@ -116,19 +118,17 @@ def test_a_click_on_an_alternative_grows_a_branch(page: Page) -> None:
     wanted = choice.locator(".text").inner_text()
     choice.click()
     expect(branches(page)).to_have_count(2)
-    expect(page.locator(ENDED)).to_be_visible()
-    assert shown(page)["node"] != before
-    assert token(page, at).get_attribute("class") is not None
-    assert "here" in str(token(page, at).get_attribute("class")), "where it differs is marked"
-    chosen = page.locator("aside li.chosen .text").inner_text()
-    assert chosen == wanted
+    branched(page, before)
+    expect(token(page, at)).to_have_class(re.compile(r"\bhere\b"))  # where it differs is marked
+    expect(page.locator("aside li.chosen .text")).to_have_text(wanted, use_inner_text=True)
     page.keyboard.press("[")
-    expect(token(page, at)).to_have_class(re.compile("fork"))
-    assert shown(page)["node"] == before
+    expect(page).to_have_url(re.compile(f"node={before}"))
+    expect(token(page, at)).to_have_class(re.compile(r"\bfork\b"))
 
 
 def test_typing_over_selected_tokens_grows_a_branch(page: Page) -> None:
     generate(page)
+    before = shown(page)["node"]
     at = first_generated(page) + 2
     token(page, at).click()
     page.keyboard.press("Shift+ArrowRight")
@@ -136,9 +136,9 @@ def test_typing_over_selected_tokens_grows_a_branch(page: Page) -> None:
     expect(page.get_by_role("textbox", name="Text in place of 2 tokens")).to_be_visible()
     page.keyboard.press("Enter")
     expect(branches(page)).to_have_count(2)
-    expect(page.locator(ENDED)).to_be_visible()
+    branched(page, before)
     expect(page.locator(".surface")).to_contain_text("while True")
-    assert f"token={at}" in page.url
+    expect(page).to_have_url(re.compile(f"token={at}\\b"))
 
 
 def test_stop_ends_decoding_and_keeps_what_was_made(page: Page) -> None:
@@ -153,12 +153,13 @@ def test_stop_ends_decoding_and_keeps_what_was_made(page: Page) -> None:
 def test_a_reload_shows_the_same_and_the_session_is_listed(page: Page) -> None:
     generate(page)
     made(page).nth(5).click()
+    expect(page).to_have_url(re.compile("token="))
     address = page.url
     text = page.locator(".surface").inner_text()
     page.reload()
     expect(made(page).nth(5)).to_have_attribute("aria-selected", "true")
-    assert page.url == address
-    assert page.locator(".surface").inner_text() == text
+    expect(page).to_have_url(address)
+    until(lambda: page.locator(".surface").inner_text() == text)
     page.get_by_role("button", name="New prompt").first.click()
     expect(page.get_by_role("textbox", name="Prompt", exact=True)).to_be_visible()
     page.get_by_role("navigation", name="Sessions").locator("button.entry").first.click()
@@ -172,22 +173,22 @@ def test_back_goes_to_the_branch_before(page: Page) -> None:
     token(page, first_generated(page)).click()
     page.locator("button[data-alternative]:not(:disabled)").first.click()
     expect(branches(page)).to_have_count(2)
-    expect(page.locator(ENDED)).to_be_visible()
+    branched(page, before)
     page.go_back()
     expect(branches(page).first).to_have_attribute("aria-selected", "true")
-    assert shown(page)["node"] == before
+    expect(page).to_have_url(re.compile(f"node={before}"))
 
 
 def test_a_deleted_branch_comes_back(page: Page) -> None:
     generate(page)
+    before = shown(page)["node"]
     token(page, first_generated(page) + 1).click()
     page.locator("button[data-alternative]:not(:disabled)").first.click()
     expect(branches(page)).to_have_count(2)
-    expect(page.locator(ENDED)).to_be_visible()
-    gone = shown(page)["node"]
+    gone = branched(page, before)
     branches(page).nth(1).press("Delete")
     expect(branches(page)).to_have_count(1)
-    assert shown(page)["node"] != gone
+    expect(page).not_to_have_url(re.compile(f"node={gone}"))
     page.get_by_role("button", name="Undo").click()
     expect(branches(page)).to_have_count(2)
     expect(branches(page).nth(1)).to_have_attribute("aria-selected", "true")
@@ -228,10 +229,14 @@ def test_everything_goes_by_keyboard_alone(page: Page) -> None:
     page.keyboard.insert_text(PROMPT)
     page.keyboard.press("ControlOrMeta+Enter")
     expect(page.locator(ENDED)).to_be_visible()
+    before = shown(page)["node"]
+    page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(re.compile("token="))
+    first = int(shown(page)["token"])
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
-    here = int(shown(page)["token"])
+    here = first + 2
+    expect(token(page, here)).to_have_attribute("aria-selected", "true")
     page.keyboard.press("ArrowLeft")
     expect(token(page, here - 1)).to_have_attribute("aria-selected", "true")
     page.keyboard.press("Enter")
@@ -239,13 +244,12 @@ def test_everything_goes_by_keyboard_alone(page: Page) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(branches(page)).to_have_count(2)
-    expect(page.locator(ENDED)).to_be_visible()
-    branch = shown(page)["node"]
+    branch = branched(page, before)
     page.keyboard.press("[")
     expect(branches(page).first).to_have_attribute("aria-selected", "true")
     page.keyboard.press("]")
     expect(branches(page).nth(1)).to_have_attribute("aria-selected", "true")
-    assert shown(page)["node"] == branch
+    expect(page).to_have_url(re.compile(f"node={branch}"))
     page.keyboard.press("/")
     page.keyboard.type("colour by entropy")
     page.keyboard.press("Enter")
@@ -266,11 +270,11 @@ def test_attention_is_painted_both_ways_and_without_the_sink(page: Page) -> None
     panel = page.get_by_role("complementary", name="Token")
     expect(panel).to_contain_text("What did it look at?")
     expect(panel.locator("ol li button").first).to_be_visible()
-    assert token(page, at - 1).get_attribute("data-fill"), "the token before has some weight"
-    assert token(page, at + 1).get_attribute("data-fill") == "", "nothing looks ahead"
-    assert token(page, 0).get_attribute("data-fill") == "", "the sink is taken out"
+    expect(token(page, at - 1)).not_to_have_attribute("data-fill", "")  # it has some weight
+    expect(token(page, at + 1)).to_have_attribute("data-fill", "")  # nothing looks ahead
+    expect(token(page, 0)).to_have_attribute("data-fill", "")  # the sink is taken out
     panel.get_by_role("switch", name="Without token 0").click()
-    assert token(page, 0).get_attribute("data-fill")
+    expect(token(page, 0)).not_to_have_attribute("data-fill", "")
     panel.get_by_role("combobox", name="layer").select_option("max")
     panel.get_by_role("combobox", name="head").select_option("0")
     token(page, at).click()
@@ -365,7 +369,7 @@ def test_a_lost_server_is_said_and_what_was_read_stays(
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
     page.go_back()
     expect(page.locator(".surface")).to_be_visible()
-    assert page.locator(".surface").inner_text() == text
+    until(lambda: page.locator(".surface").inner_text() == text)
 
 
 def test_exports_are_downloads(page: Page) -> None:

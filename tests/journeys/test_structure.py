@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.journeys.waiting import until
+
 PROMPT = (
     "def parse(line, sep=','):\n    fields = []\n    for part in line.split(sep):\n"
     "        fields.append(part)\n    return fields\n\n\ndef total(items):\n    result ="
@@ -39,11 +41,17 @@ def structure(page: Page) -> Page:
         page.get_by_role("tab", name="Structure", exact=True)
     ).or_(page.get_by_role("link", name="Structure", exact=True)).first.click()
     expect(page.locator("[data-region]").first).to_be_visible()
-    page.wait_for_function(
-        "() => fetch('api/sessions').then(r => r.json())"
-        ".then(s => fetch(`api/sessions/${s[0].id}`)).then(r => r.json())"
-        ".then(s => s.nodes[0].status === 'done')"
-    )
+    # the page knows that it has ended, and has its regions whole
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
+    expect(page.get_by_role("button", name="New prompt").first).to_be_visible()
+    regions = page.locator("[data-region]")
+    counts = [-1]
+
+    def settled() -> bool:
+        counts.append(regions.count())
+        return counts[-1] > 0 and counts[-3:] == 3 * counts[-1:]
+
+    until(settled)
     return page
 
 
@@ -52,9 +60,8 @@ def test_pointing_at_code_shows_the_path_from_the_file_to_the_token(structure: P
     crumbs = structure.get_by_role("navigation", name="Path from the file")
     expect(crumbs).to_contain_text("module")
     expect(crumbs).to_contain_text("parse")
-    assert structure.locator(".tk[data-nest='4']").count() >= 1, "the regions around are marked"
-    around = structure.locator("[data-region].around")
-    assert around.count() >= 2, "the icicle shows the same path"
+    expect(structure.locator(".tk[data-nest='4']").first).to_be_visible()  # the regions around
+    expect(structure.locator("[data-region].around").nth(1)).to_be_visible()  # and in the icicle
 
 
 def test_pointing_at_the_icicle_marks_the_code_and_a_click_zooms(structure: Page) -> None:
@@ -64,8 +71,8 @@ def test_pointing_at_the_icicle_marks_the_code_and_a_click_zooms(structure: Page
     before = structure.locator("[data-region]").count()
     box.click()
     expect(structure.get_by_role("button", name="Whole file")).to_be_visible()
-    assert structure.locator("[data-region]").count() < before + 40
-    assert structure.locator(".tk.within, .tk.chosen").count() > 3, "its tokens are selected"
+    until(lambda: structure.locator("[data-region]").count() < before + 40)
+    expect(structure.locator(".tk.within, .tk.chosen").nth(3)).to_be_visible()  # they are selected
     structure.keyboard.press("0")
     expect(structure.get_by_role("button", name="Whole file")).to_be_hidden()
 
@@ -94,8 +101,7 @@ def test_levels_and_aggregates_change_colours_and_the_table_sorts(structure: Pag
     before = structure.locator(".tk:not(.prompt)").evaluate_all(fills)
     level.select_option("line")
     structure.get_by_role("button", name="max", exact=True).click()
-    expect(structure.locator(".tk:not(.prompt)").first).to_be_visible()
-    assert structure.locator(".tk:not(.prompt)").evaluate_all(fills) != before
+    until(lambda: structure.locator(".tk:not(.prompt)").evaluate_all(fills) != before)
 
 
 def test_attention_between_nodes_names_rows_and_columns(structure: Page) -> None:
@@ -114,11 +120,15 @@ def test_alternatives_wear_a_badge(structure: Page) -> None:
     structure.locator(".tk[role=option]:not(.prompt)").first.click()
     badges = structure.locator(".badge.viable, .badge.not, .badge.unknown")
     expect(badges.first).to_be_visible()
-    assert structure.locator(".badge.viable").count() >= 1
+    expect(structure.locator(".badge.viable").first).to_be_visible()
 
 
 @pytest.mark.parametrize("side", ["By kind", "Who looked at whom"])
 def test_the_view_is_accessible(structure: Page, axe: Axe, side: str) -> None:
     structure.get_by_role("button", name=side).click()
-    structure.wait_for_timeout(1500)
+    whole = {
+        "By kind": structure.locator("tbody tr"),
+        "Who looked at whom": structure.locator("canvas"),
+    }
+    expect(whole[side].first).to_be_visible()
     assert axe(structure, ".structure") == []

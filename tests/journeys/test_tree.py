@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.journeys.conftest import Server
+from tests.journeys.waiting import until
 
 BRANCHES = 62
 
@@ -115,11 +116,17 @@ def test_a_branch_is_found_by_its_text(many: Page) -> None:
 def test_order_and_colour_by_a_figure(many: Page) -> None:
     many.get_by_label("Order of the branches").select_option("own_surprisal")
     many.get_by_label("Colour of the branches").select_option("own_surprisal")
-    told = [float(t) for t in many.locator(".told").all_inner_texts()[1:9]]
-    assert told == sorted(told) and told[0] < told[-1]
-    dots = many.locator(".row .dot")
-    colours = {dots.nth(i).evaluate("it => it.style.backgroundColor") for i in range(1, 9)}
-    assert len(colours - {""}) > 1
+
+    def in_order() -> bool:
+        told = [float(t) for t in many.locator(".told").all_inner_texts()[1:9]]
+        return told == sorted(told) and told[0] < told[-1]
+
+    def coloured() -> bool:
+        all_ = many.locator(".row .dot").evaluate_all("d => d.map(x => x.style.backgroundColor)")
+        return len(set(all_[1:9]) - {""}) > 1
+
+    until(in_order)
+    until(coloured)
     many.reload()
     expect(many.get_by_label("Order of the branches")).to_have_value("own_surprisal")
     many.get_by_label("Colour of the branches").select_option("finish")

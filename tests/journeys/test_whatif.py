@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.journeys.conftest import Server
+from tests.journeys.waiting import branched
 
 MAKE = """async () => {
   const send = async (path, body) => (await fetch('api/' + path, {method: 'POST',
@@ -67,7 +68,7 @@ def test_a_banned_word_is_not_written(
     ban(page, "[]\nitem")
     panel(page).get_by_role("button", name="Decode with these edits").click()
     expect(rows(page)).to_have_count(2)
-    expect(page.locator(".main dl dt:has-text('ended')")).to_be_visible()
+    branched(page, made["node"])
     expect(side(page, 0)).to_contain_text("result = []")
     own = page.evaluate(
         "async () => { const id = new URLSearchParams(location.hash.slice(1)).get('node');"
@@ -89,14 +90,13 @@ def test_a_slider_decodes_again_and_the_trial_makes_room(page: Page, made: dict[
     page.keyboard.press("Escape")
     page.keyboard.press("g")
     expect(rows(page)).to_have_count(2)
-    expect(page.locator(".main dl dt:has-text('ended')")).to_be_visible()
+    first = branched(page, made["node"])
     expect(side(page, 1)).not_to_contain_text("return")
-    first = page.url
     slider = panel(page).get_by_role("slider", name="Nats")
     slider.focus()
     page.keyboard.press("End")
     expect(side(page, 1)).to_contain_text("return")
-    assert page.url != first
+    branched(page, first)
     expect(rows(page)).to_have_count(2)
     # one that is bookmarked stays
     page.keyboard.press("Escape")
@@ -143,6 +143,9 @@ def test_outcomes_of_an_exploration(
     explore(page, width=3, depth=1, horizon=6)
     expect(outcomes.get_by_text("exact masses of the model")).to_be_visible()
     rows_ = outcomes.locator(".outcome")
+    # the token at which the choice was made gets its mark last: then all is told
+    mark = page.locator(".surface .tk.changes")
+    expect(mark).to_have_count(1)
     expect(rows_).to_have_count(3)
     # the masses are the model's own probabilities of the three likeliest tokens, and the rest
     likeliest = page.evaluate(
@@ -162,10 +165,7 @@ def test_outcomes_of_an_exploration(
     bar = page.get_by_role("group", name="What would come of it")
     widths = bar.locator(".slice").evaluate_all("all => all.map((x) => x.clientWidth)")
     assert widths[0] == max(widths[:-1]) and bar.locator(".unexplored").count() == 1
-    # the token at which the choice was made wears a mark; selected, it tells where each leads
-    mark = page.locator(".surface .tk.changes")
-    expect(mark).to_have_count(1)
-    mark.click()
+    mark.click()  # selected, it tells where each leads
     expect(outcomes.locator(".split li")).to_have_count(3)
     for theme in ("light", "dark"):
         page.evaluate("t => { document.documentElement.dataset.theme = t }", theme)

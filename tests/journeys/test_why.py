@@ -144,7 +144,10 @@ def test_the_heads(page: Page, made: Callable[[str], dict], axe: Callable) -> No
     expect(page.locator(f"#token-{found['length'] - 1}")).to_have_attribute("aria-selected", "true")
     # other weightings
     for name in ("Norm-weighted", "Rollout", "Weights"):
-        page.get_by_role("button", name=name, exact=True).click()
+        button = page.get_by_role("button", name=name, exact=True)
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "true")
+        expect(page.locator("canvas.wait")).to_have_count(0, timeout=SLOW)
         expect(page.get_by_text("recomputed").first).to_be_visible(timeout=SLOW)
     # search
     heads.get_by_label("Pattern to search").select_option("previous")

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenscope.backends import loading
 from tokenscope.backends.open import Options, StartToken, open_backend
+from tokenscope.control import Control
 from tokenscope.decode.engine import AttentionForm, Engine, Speculate
 from tokenscope.decode.rounding import column_errors, error_note
 from tokenscope.runs import generate as runs
@@ -19,19 +21,22 @@ from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
     from tokenscope.decode.vectors import SteeringVector
+    from tokenscope.evidence.learnt import Learnt
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
+    from tokenscope.runs.arms import Ledger
     from tokenscope.runs.compare import Compared
     from tokenscope.runs.damage import Damage
     from tokenscope.runs.explain import Explanation
     from tokenscope.runs.explored import Explored
-    from tokenscope.runs.forking import Forking
-    from tokenscope.runs.ledger import Ledger
+    from tokenscope.runs.forked import Forking
     from tokenscope.runs.lens import Lenses
+    from tokenscope.runs.likelihood import Likelihood
     from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
+    from tokenscope.runs.replay_audit import AuditReplay
     from tokenscope.runs.risk import RiskOf
     from tokenscope.runs.widget import Explorer
     from tokenscope.trace.findings import Finding
@@ -94,6 +99,20 @@ class Model(Engine, Drawn):
         from tokenscope.runs.replay import replay
 
         return replay(self, trace)
+
+    def replay_audit(self, folder: str | Path, every: int = 1) -> AuditReplay:
+        """Make an audit again from its journal and compare, every ``every``-th case; see
+        ``tokenscope.runs.replay_audit``. Raises InputError, MissingError."""
+        from tokenscope.runs.replay_audit import replay_audit
+
+        return replay_audit(self, Path(folder), every)
+
+    def likelihood(self, trace: Trace, learnt: Learnt | None = None) -> Likelihood:
+        """How likely a human would change each line, as a column with its quality; see
+        ``tokenscope.runs.likelihood``. Raises AbilityError where nothing was learnt."""
+        from tokenscope.runs.likelihood import likelihood
+
+        return likelihood(self, trace, learnt)
 
     def infill(self, prefix: str, suffix: str, *, language: str = "", **settings: Any) -> Trace:
         """Decode what belongs between. Raises AbilityError without infill tokens."""
@@ -247,6 +266,7 @@ def load(
     allow_servers: Sequence[str] = (),
     kept_bytes: int | None = None,
     max_memory: int | None = None,
+    control: Control | None = None,
 ) -> Model:
     """Load a model: the bundled one, a folder in Hugging Face format, a GGUF file, a hub id, or the
     address of a model server.
@@ -256,7 +276,8 @@ def load(
     be links that leave it. ``allow_servers``: addresses of servers on other machines that prompts
     may be sent to. ``kept_bytes``: how much memory states of earlier prompts and branches may
     take, so that what starts with them starts at once (default 1 GiB). ``max_memory``: bytes that
-    the process may take; a model that does not fit is read from the disk at every pass. Raises
+    the process may take; a model that does not fit is read from the disk at every pass.
+    ``control`` hears how far it is, and can end it between two tensors. Raises Cancelled,
     ModelError, InputError, CapacityError, RemoteError.
     """
     folder = Path(root) if root is not None else None
@@ -264,7 +285,8 @@ def load(
         dtype, device, allow_network, folder, start_token, allow_links, tuple(allow_servers),
         max_memory,
     )  # fmt: skip
-    backend = open_backend(address, options)
+    with loading.watched(control):
+        backend = open_backend(address, options)
     errors = column_errors(backend)
     notes = (*backend.info.notes, *error_note(errors))
     backend.info = replace(backend.info, errors=errors, notes=notes)

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 from fastapi import FastAPI
 
+from tokenscope.decode.vectors import FOLDER as VECTORS
 from tokenscope.records import FOLDER
 from tokenscope.server import faults, gallery, page
 from tokenscope.server.access import Access
+from tokenscope.server.audit_job import FOLDER as AUDITS
+from tokenscope.server.audit_job import Audits
 from tokenscope.server.bodies import Bodies
 from tokenscope.server.books import Books
 from tokenscope.server.house import House
@@ -78,8 +81,10 @@ def open_house(
     records, where it does not lie beside them."""
     logging.getLogger("uvicorn.access").disabled = True  # a request line may hold the key
     models = model if isinstance(model, Models) else Models.of_one(model)
+    models.keep_vectors(store.path / VECTORS)
     books = Books(store.path / FOLDER, key)
     books.settle(store)
     jobs = Jobs(most_runs, unattended, books.keep)
-    house = House(models, store, books, jobs, gallery.read(), recorder=recorder)
+    audits = Audits(store.path / AUDITS)
+    house = House(models, store, books, audits, jobs, gallery.read(), recorder=recorder)
     return Served(guarded(routes_of(house, folder), access), house)

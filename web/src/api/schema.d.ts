@@ -4,6 +4,151 @@
  */
 
 export interface paths {
+    "/api/audits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Audits Route
+         * @description The audits in the data folder, newest first.
+         */
+        get: operations["audits_route"];
+        put?: never;
+        /**
+         * Audit Route
+         * @description Begin one: a job whose events are AuditEvents.
+         */
+        post: operations["audit_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audits/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One Audit Route
+         * @description One audit as far as it has come.
+         */
+        get: operations["one_audit_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audits/{name}/files/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * File Route
+         * @description One output file, as an attachment; only names of the list that the audit tells.
+         */
+        get: operations["file_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audits/{name}/open": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Open Route
+         * @description A sample as a branch that every view can show: its very tokens, measured again. A token of a
+         *     finding has the same index there.
+         */
+        post: operations["open_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audits/{name}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume Route
+         * @description Go on with one that has stopped before its end: what is done is not done again.
+         */
+        post: operations["resume_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audits/{name}/sample": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sample Route
+         * @description One sample with its tokens, findings and what else could have stood there.
+         */
+        get: operations["sample_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/columns": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Columns Route
+         * @description Every column there is, whichever model is loaded, or none.
+         */
+        get: operations["columns_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/edits": {
         parameters: {
             query?: never;
@@ -85,6 +230,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/ledger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ledger Route
+         * @description Arms of edits over prompts: a job; its events are LedgerEvents.
+         */
+        post: operations["ledger_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/ledger/{run}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Ledger File
+         * @description A ledger that is done, of the last eight, as a file: JSON, or a page of its own.
+         */
+        get: operations["ledger_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/library": {
         parameters: {
             query?: never;
@@ -94,7 +279,7 @@ export interface paths {
         };
         /**
          * Library Route
-         * @description Every model at hand, loaded or not, and those that can be fetched.
+         * @description Every model at hand, loaded or not, those that can be fetched, and servers.
          */
         get: operations["library_route"];
         put?: never;
@@ -158,7 +343,12 @@ export interface paths {
          */
         get: operations["models_route"];
         put?: never;
-        post?: never;
+        /**
+         * Offer Route
+         * @description Offer a model of the library in a form of its own beside what is offered; it is not loaded
+         *     by this.
+         */
+        post: operations["offer_route"];
         delete?: never;
         options?: never;
         head?: never;
@@ -273,6 +463,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/alternatives/{t}/outcomes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Outcomes Route
+         * @description What each alternative of token ``t`` leads to, followed greedily for ``horizon`` tokens (by
+         *     default to where the branch ends): the outcomes split by alternative.
+         */
+        get: operations["outcomes_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/attended/{t}": {
         parameters: {
             query?: never;
@@ -353,6 +564,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/compare/{other}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare Route
+         * @description Where two branches part and meet again, what differs, how far their distributions lie apart:
+         *     bounds by the alternatives that they keep, or ``exact`` by reading both again, with the models
+         *     that made them. ``by``: a level of structure to roll the ``columns`` up over, too.
+         */
+        get: operations["compare_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/continue": {
         parameters: {
             query?: never;
@@ -368,6 +601,27 @@ export interface paths {
          *     from its last token, or, where it had not come that far, the same request again.
          */
         post: operations["continue_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/drift/{other}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Drift Route
+         * @description One text under two models or number types: what moved by kind of syntax, where the likeliest
+         *     choices flip. ``exact``: both models, which have to be loaded, read it again.
+         */
+        get: operations["drift_route"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -476,6 +730,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/forking": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Forking Route
+         * @description Which tokens change what comes of the text: a job; its events are ForkingEvents.
+         */
+        post: operations["forking_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/heads": {
         parameters: {
             query?: never;
@@ -488,6 +762,27 @@ export interface paths {
          * @description float32 (S, L, H) statistics, int32 (S,) counts, float32 (L, H, C, C) pictures.
          */
         get: operations["heads_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/likelihood": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Likelihood Route
+         * @description How likely a human would change each line, and how good that is on held-out files. Raises
+         *     AbilityError where nothing was learnt for the model; takes seconds.
+         */
+        get: operations["likelihood_route"];
         put?: never;
         post?: never;
         delete?: never;
@@ -649,6 +944,46 @@ export interface paths {
          * @description Which alternatives of one token could go on to parse.
          */
         get: operations["viability_row_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Plan Route
+         * @description What a model of the library would take in each form, and which form would be taken.
+         */
+        get: operations["plan_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/policy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Policy Route
+         * @description What a policy may say.
+         */
+        get: operations["policy_route"];
         put?: never;
         post?: never;
         delete?: never;
@@ -873,6 +1208,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/steering": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Steering List
+         * @description The vectors that are kept, of all models, by name.
+         */
+        get: operations["steering_list"];
+        put?: never;
+        /**
+         * Steering Route
+         * @description Make a vector and keep it in the data folder; one pass over each prompt.
+         */
+        post: operations["steering_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/steering/{digest}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Steering Delete
+         * @description Take a vector away for good; branches that were steered by it cannot be made again.
+         */
+        delete: operations["steering_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/storage": {
         parameters: {
             query?: never;
@@ -1071,6 +1450,68 @@ export interface components {
             internals: boolean;
         };
         /**
+         * AlternativeInfo
+         * @description What could have stood there.
+         */
+        AlternativeInfo: {
+            /** Chosen */
+            chosen: boolean;
+            /** Logprob */
+            logprob: number;
+            /** Text */
+            text: string;
+        };
+        /**
+         * ApartInfo
+         * @description How far two distributions lie apart: ``kl`` nats, a lower bound unless ``exact``, null where
+         *     it is not known or not finite; the total variation lies in ``tv_low..tv_high``. ``over``:
+         *     tokens, or the next byte (two vocabularies).
+         */
+        ApartInfo: {
+            /** Exact */
+            exact: boolean;
+            /** Kl */
+            kl: number | null;
+            /**
+             * Over
+             * @enum {string}
+             */
+            over: "tokens" | "bytes";
+            /** Tv High */
+            tv_high: number;
+            /** Tv Low */
+            tv_low: number;
+        };
+        /**
+         * ApartMeans
+         * @description Means over the ``n`` places where both stand at the same text; ``tv_most``: the largest
+         *     ``tv_low``.
+         */
+        ApartMeans: {
+            /** Exact */
+            exact: boolean;
+            /** Kl */
+            kl: number | null;
+            /** N */
+            n: number;
+            /** Tv High */
+            tv_high: number | null;
+            /** Tv Low */
+            tv_low: number | null;
+            /** Tv Most */
+            tv_most: number | null;
+        };
+        /**
+         * ArmRequest
+         * @description An arm: edits under a name; ``none`` is there by itself.
+         */
+        ArmRequest: {
+            /** Edits */
+            edits: (components["schemas"]["BanShape"] | components["schemas"]["BiasShape"] | components["schemas"]["BanTextShape"] | components["schemas"]["BiasTextShape"] | components["schemas"]["RequireShape"] | components["schemas"]["RegexShape"] | components["schemas"]["JsonSchemaShape"] | components["schemas"]["GrammarShape"] | components["schemas"]["ViableShape"] | components["schemas"]["BanCodeShape"] | components["schemas"]["AblateShape"] | components["schemas"]["AttendShape"] | components["schemas"]["SteerShape"] | components["schemas"]["PatchShape"])[];
+            /** Name */
+            name: string;
+        };
+        /**
          * AttendShape
          * @description Steer attention: attention to some of the prompt's tokens times a factor, 0 blocks it.
          */
@@ -1165,6 +1606,163 @@ export interface components {
             value: number;
             /** Values */
             values: (number | null)[];
+        };
+        /**
+         * AuditFile
+         * @description A file that can be fetched. ``bytes`` null: it is made when it is asked for.
+         */
+        AuditFile: {
+            /** Bytes */
+            bytes: number | null;
+            /** Name */
+            name: string;
+            /** Type */
+            type: string;
+        };
+        /**
+         * AuditInfo
+         * @description One audit in the list. ``status``: ``running``, or how it ended (``interrupted``: the server
+         *     stopped; can be resumed like a cancelled or failed one, if ``resumable``).
+         *
+         *     ``state``: what its gates came to, once it is done. ``run``: the job while it runs. ``done`` of
+         *     ``total`` cases (null: unknown); ``left_s``: seconds that it may still take. ``samples``,
+         *     ``findings``: null until it is done.
+         */
+        AuditInfo: {
+            /** Created */
+            created: string;
+            /** Done */
+            done: number;
+            /** Error */
+            error: string | null;
+            /** Errors */
+            errors: number | null;
+            /** Findings */
+            findings: number | null;
+            /** Id */
+            id: string;
+            /** Left S */
+            left_s: number | null;
+            /** Model */
+            model: string;
+            /** Model Digest */
+            model_digest: string;
+            /** Resumable */
+            resumable: boolean;
+            /** Run */
+            run: string | null;
+            /** Samples */
+            samples: number | null;
+            /** State */
+            state: ("passed" | "failed" | "undecided" | "no gates") | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "running" | "done" | "cancelled" | "failed" | "interrupted";
+            /** Title */
+            title: string;
+            /** Total */
+            total: number | null;
+        };
+        /**
+         * AuditMessage
+         * @description An event of an audit, as it travels: progress in cases, then its end.
+         */
+        AuditMessage: {
+            /** Event */
+            event: components["schemas"]["ProgressEvent"] | components["schemas"]["DoneEvent"] | components["schemas"]["ErrorEvent"];
+            /**
+             * Kind
+             * @constant
+             */
+            kind: "audit";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
+        };
+        /**
+         * AuditRequest
+         * @description Prompts of the gallery (``gallery``: their ids), an uploaded file (``prompts``: its text,
+         *     JSON lines or CSV), or both; held against ``policy`` (TOML, "" for none).
+         *
+         *     ``samples``, ``temperature`` ... go over what the policy says. ``model``: the id of a loaded
+         *     one; without it the first.
+         */
+        AuditRequest: {
+            /**
+             * Form
+             * @default jsonl
+             * @enum {string}
+             */
+            form?: "jsonl" | "csv";
+            /**
+             * Gallery
+             * @default []
+             */
+            gallery?: string[];
+            /** Max New Tokens */
+            max_new_tokens?: number | null;
+            /** Model */
+            model?: string | null;
+            /**
+             * Policy
+             * @default
+             */
+            policy?: string;
+            /**
+             * Prompts
+             * @default
+             */
+            prompts?: string;
+            /** Samples */
+            samples?: number | null;
+            /** Seed */
+            seed?: number | null;
+            /** Temperature */
+            temperature?: number | null;
+            /**
+             * Title
+             * @default
+             */
+            title?: string;
+        };
+        /**
+         * AuditResponse
+         * @description An audit as far as it has come. Gates and cases stand worst first; at most 200 cases and
+         *     200 groups are sent (``cases_total``, ``groups_total``: how many there are).
+         */
+        AuditResponse: {
+            /** Cases */
+            cases: components["schemas"]["CaseInfo"][];
+            /** Cases Total */
+            cases_total: number;
+            /** Drift */
+            drift: components["schemas"]["DriftInfo"][];
+            /** Figures */
+            figures: components["schemas"]["FigureInfo"][];
+            /** Files */
+            files: components["schemas"]["AuditFile"][];
+            /** Gates */
+            gates: components["schemas"]["GateInfo"][];
+            /** Groups */
+            groups: components["schemas"]["GroupInfo"][];
+            /** Groups Total */
+            groups_total: number;
+            info: components["schemas"]["AuditInfo"];
+            /** Limits */
+            limits: string[];
+            /** Policy */
+            policy: string;
+            /** Refused */
+            refused: components["schemas"]["RefusedInfo"][];
+            /** Refused Total */
+            refused_total: number;
+            /** Settings */
+            settings: {
+                [key: string]: unknown;
+            };
         };
         /**
          * BanCodeShape
@@ -1308,6 +1906,89 @@ export interface components {
             until?: number | null;
         };
         /**
+         * BoundInfo
+         * @description ``value`` in ``lower..upper`` from ``n`` units, by ``method``.
+         */
+        BoundInfo: {
+            /** Lower */
+            lower: number | null;
+            /** Method */
+            method: string;
+            /** N */
+            n: number;
+            /** Upper */
+            upper: number | null;
+            /** Value */
+            value: number | null;
+        };
+        /**
+         * CaseInfo
+         * @description A case, see ``evidence.review``. ``severity`` "": no finding but perhaps of syntax.
+         */
+        CaseInfo: {
+            /** Case */
+            case: string;
+            /** Error */
+            error: string | null;
+            /** Excerpt */
+            excerpt: string;
+            /** Findings */
+            findings: number;
+            /** Form */
+            form: string;
+            /** Judged */
+            judged: number;
+            /** Line */
+            line: number;
+            /** Parsed */
+            parsed: number;
+            /** Path */
+            path: string;
+            risk: components["schemas"]["BoundInfo"];
+            /** Rules */
+            rules: string[];
+            /** Samples */
+            samples: number;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "" | "low" | "medium" | "high";
+            /** Surprisal Max */
+            surprisal_max: number | null;
+        };
+        /**
+         * ChoiceInfo
+         * @description One way of loading: bytes at the peak of the process, by parts (``base``: the process without
+         *     a model; ``packed``: a second copy that makes steps faster; ``cache``: keys and values;
+         *     ``work``: the largest pass). ``dtype``, ``max_memory``: what to ask for to get it; neither for
+         *     a file that is taken as it is.
+         */
+        ChoiceInfo: {
+            /** Base */
+            base: number;
+            /** Cache */
+            cache: number;
+            /** Dtype */
+            dtype: ("float32" | "bfloat16" | "int8") | null;
+            /** Fits */
+            fits: boolean;
+            /** Max Memory */
+            max_memory: number | null;
+            /** Packed */
+            packed: number;
+            /** Total */
+            total: number;
+            /** Way */
+            way: string;
+            /** Weights */
+            weights: number;
+            /** Why */
+            why: string;
+            /** Work */
+            work: number;
+        };
+        /**
          * ColumnInfo
          * @description A column's header, enough to draw it. ``lo``/``hi``: ends of the scale, null = open.
          */
@@ -1351,6 +2032,126 @@ export interface components {
              * @enum {string}
              */
             type: "committed";
+        };
+        /**
+         * CompareResponse
+         * @description Two branches side by side. ``node_a``, ``node_b``: their names; ``fork``: null where they
+         *     say the same. ``at_fork``: how far the distributions lie apart there (two branches of one
+         *     model: one distribution); ``after_fork``: after the first tokens that differ. ``rollups``:
+         *     empty unless a level was asked for.
+         */
+        CompareResponse: {
+            after_fork: components["schemas"]["ApartInfo"] | null;
+            at_fork: components["schemas"]["ApartInfo"] | null;
+            /** Cells */
+            cells: components["schemas"]["ComparedCell"][];
+            /** Columns */
+            columns: string[];
+            /** Exact */
+            exact: boolean;
+            fork: components["schemas"]["ComparedPlace"] | null;
+            joint_logprob: components["schemas"]["JointLogprob"];
+            mean_apart: components["schemas"]["ApartMeans"];
+            /** Meets */
+            meets: components["schemas"]["ComparedMeeting"][];
+            /** Model A */
+            model_a: string;
+            /** Model B */
+            model_b: string;
+            /** Node A */
+            node_a: string;
+            /** Node B */
+            node_b: string;
+            /** Rollups */
+            rollups: components["schemas"]["ComparedRollup"][];
+            /** Same Shape */
+            same_shape: boolean;
+            /** Same Text */
+            same_text: boolean;
+            /** Same Tokenizer */
+            same_tokenizer: boolean;
+            summary_a: components["schemas"]["Summary"];
+            summary_b: components["schemas"]["Summary"];
+            /** Syntax */
+            syntax: components["schemas"]["StatementChange"][];
+        };
+        /**
+         * ComparedCell
+         * @description Tokens ``a`` = [start, end) of one side and ``b`` of the other, one of which may be empty;
+         *     ``same``: they hold the same bytes. ``apart``: of the distributions that predicted the first
+         *     token of each, null where the texts before are not the same. ``values_a``, ``values_b``: in the
+         *     order of ``columns``, additive ones summed over the cell, others averaged.
+         */
+        ComparedCell: {
+            /** A */
+            a: number[];
+            apart: components["schemas"]["ApartInfo"] | null;
+            /** B */
+            b: number[];
+            /** Same */
+            same: boolean;
+            /** Text A */
+            text_a: string;
+            /** Text B */
+            text_b: string;
+            /** Values A */
+            values_a: (number | null)[];
+            /** Values B */
+            values_b: (number | null)[];
+        };
+        /**
+         * ComparedMeeting
+         * @description A stretch after the fork in which both say the same: [start, end) of the tokens of each.
+         */
+        ComparedMeeting: {
+            /** A */
+            a: number[];
+            /** B */
+            b: number[];
+            /** Bytes */
+            bytes: number;
+        };
+        /**
+         * ComparedPlace
+         * @description Where the texts part: the token of each side, and the byte.
+         */
+        ComparedPlace: {
+            /** A */
+            a: number;
+            /** B */
+            b: number;
+            /** Byte */
+            byte: number;
+        };
+        /**
+         * ComparedRollup
+         * @description A column over the regions of both sides.
+         */
+        ComparedRollup: {
+            /** Column */
+            column: string;
+            /** Rows */
+            rows: components["schemas"]["RolledPair"][];
+        };
+        /**
+         * DamageInfo
+         * @description On the reference text: mean KL(edited || own), nats per token; the share of positions with
+         *     the same top; the text's own nats before and after (null: a mask forbids it). ``left_out``:
+         *     kinds that say nothing about another text.
+         */
+        DamageInfo: {
+            /** Kl */
+            kl: number | null;
+            /** Left Out */
+            left_out: string[];
+            /** Nats */
+            nats: number;
+            /** Nats Edited */
+            nats_edited: number | null;
+            /** Same Top */
+            same_top: number;
+            /** Tokens */
+            tokens: number;
         };
         /**
          * DecisionPoint
@@ -1406,6 +2207,49 @@ export interface components {
              * @enum {string}
              */
             type: "done";
+        };
+        /**
+         * DriftInfo
+         * @description Drift from the baseline over tokens of one kind.
+         */
+        DriftInfo: {
+            /** Flips */
+            flips: number;
+            /** Kind */
+            kind: string;
+            /** Mean Kl */
+            mean_kl: number;
+            /** Tokens */
+            tokens: number;
+        };
+        /**
+         * DriftResponse
+         * @description ``differences``: per column asked for, a number per token of the first branch (second less
+         *     first; null where there is none); ``kl``: nats per token where known. ``places``: positions at
+         *     which both choices are known; ``flipped``: the share at which they differ. Categories: most
+         *     moved first.
+         */
+        DriftResponse: {
+            /** Categories */
+            categories: components["schemas"]["MovedCategory"][];
+            /** Columns */
+            columns: string[];
+            /** Differences */
+            differences: (number | null)[][];
+            /** Exact */
+            exact: boolean;
+            /** Flipped */
+            flipped: number | null;
+            /** Flips */
+            flips: components["schemas"]["FlipInfo"][];
+            /** Kl */
+            kl: (number | null)[];
+            /** Kl Mean */
+            kl_mean: number | null;
+            /** Places */
+            places: number;
+            /** Same Tokenizer */
+            same_tokenizer: boolean;
         };
         /**
          * EditField
@@ -1591,6 +2435,21 @@ export interface components {
             type: "start";
         };
         /**
+         * ExploreAlternative
+         * @description An alternative of a decision: its ``mass`` (of all texts, as those of branches), the part of
+         *     it that each outcome gets, most first, and what is ``unexplored`` behind it.
+         */
+        ExploreAlternative: {
+            /** Id */
+            id: number;
+            /** Mass */
+            mass: number;
+            /** Outcomes */
+            outcomes: components["schemas"]["LedTo"][];
+            /** Unexplored */
+            unexplored: number;
+        };
+        /**
          * ExploreBranch
          * @description A branch that was decoded. ``name``: its number, from 0 on; ``parent``: the branch that it
          *     leaves at token ``at`` (null: none). ``ids`` and ``text``: from the exploration's ``at`` on.
@@ -1620,9 +2479,12 @@ export interface components {
         /**
          * ExploreDecision
          * @description A decision: ``reach``: the mass that comes to it; ``entropy`` of all tokens there;
-         *     ``semantic`` + ``cosmetic``: of what is told apart, nats.
+         *     ``semantic`` + ``cosmetic``: of what is told apart, nats. ``alternatives``: the branch's own
+         *     token first; ``rest``: the mass of the tokens that no alternative took.
          */
         ExploreDecision: {
+            /** Alternatives */
+            alternatives: components["schemas"]["ExploreAlternative"][];
             /** At */
             at: number;
             /** Branch */
@@ -1633,21 +2495,28 @@ export interface components {
             entropy: number;
             /** Reach */
             reach: number;
+            /** Rest */
+            rest: number;
             /** Semantic */
             semantic: number;
         };
         /**
          * ExploreDecisions
          * @description Near the end: every decision, and the sums weighted by reach (semantic: the entropy of the
-         *     outcomes). Empty where paths were drawn.
+         *     outcomes). Empty where paths were drawn. The columns: of the tokens from ``at`` of the start
+         *     event on along branch 0, null where nothing was decided.
          */
         ExploreDecisions: {
             /** Cosmetic */
             cosmetic: number;
+            /** Cosmetic Column */
+            cosmetic_column: (number | null)[];
             /** Decisions */
             decisions: components["schemas"]["ExploreDecision"][];
             /** Semantic */
             semantic: number;
+            /** Semantic Column */
+            semantic_column: (number | null)[];
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -1845,7 +2714,16 @@ export interface components {
             /** Unexplored */
             unexplored: number;
         };
-        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"] | components["schemas"]["ExploreMessage"];
+        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"] | components["schemas"]["ExploreMessage"] | components["schemas"]["ForkingMessage"] | components["schemas"]["LedgerMessage"] | components["schemas"]["AuditMessage"];
+        /**
+         * FigureInfo
+         * @description A figure by its name, gate or not.
+         */
+        FigureInfo: {
+            bound: components["schemas"]["BoundInfo"];
+            /** Name */
+            name: string;
+        };
         /**
          * FindingResponse
          * @description What a check detected at the bytes ``start..end``; ``tokens``: half-open, null where the
@@ -1894,6 +2772,96 @@ export interface components {
             notes: string[];
         };
         /**
+         * FlipInfo
+         * @description Before token ``t`` of the first branch (at ``byte``) the likeliest token of one model is not
+         *     the other's: their texts, base64 of their bytes or the literals of special tokens, and their
+         *     probabilities; ``category``: the kind of syntax of what stands there.
+         */
+        FlipInfo: {
+            /** A */
+            a: string;
+            /** B */
+            b: string;
+            /** Byte */
+            byte: number;
+            /** Category */
+            category: string;
+            /** P A */
+            p_a: number;
+            /** P B */
+            p_b: number;
+            /** T */
+            t: number;
+        };
+        /**
+         * ForkAlternative
+         * @description A token of a place, followed greedily: its mass there, the outcome that it leads to (an index
+         *     of ``outcomes``) and the text from it on. The token that was written stands first.
+         */
+        ForkAlternative: {
+            /** Id */
+            id: number;
+            /** Mass */
+            mass: number;
+            /** Outcome */
+            outcome: number;
+            /** Text */
+            text: string;
+        };
+        /**
+         * ForkOutcome
+         * @description An outcome at a place: its mass there. ``own``: that of what was written.
+         */
+        ForkOutcome: {
+            /** Label */
+            label: string;
+            /** Mass */
+            mass: number;
+            /** Own */
+            own: boolean;
+        };
+        /**
+         * ForkPlace
+         * @description A measured token. ``fork_tv``: mass of the alternatives that lead to another outcome;
+         *     ``high``: with all that was not followed, ``rest``. ``gated``: the gate opened, else it was
+         *     measured to check the gate. ``semantic`` + ``cosmetic``: the entropy of what is told apart
+         *     here, nats.
+         */
+        ForkPlace: {
+            /** Alternatives */
+            alternatives: components["schemas"]["ForkAlternative"][];
+            /** At */
+            at: number;
+            /** Cosmetic */
+            cosmetic: number;
+            /** Fork Tv */
+            fork_tv: number;
+            /** Gated */
+            gated: boolean;
+            /** High */
+            high: number;
+            /** Outcomes */
+            outcomes: components["schemas"]["ForkOutcome"][];
+            /** Rest */
+            rest: number;
+            /** Semantic */
+            semantic: number;
+            /** Text */
+            text: string;
+        };
+        /**
+         * ForkPlaceEvent
+         * @description A place, as soon as it is measured.
+         */
+        ForkPlaceEvent: {
+            place: components["schemas"]["ForkPlace"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "place";
+        };
+        /**
          * ForkRequest
          * @description A branch that differs from its parent at token ``at``.
          *
@@ -1925,6 +2893,146 @@ export interface components {
             token_id?: number | null;
             /** Token Ids */
             token_ids?: number[] | null;
+        };
+        /**
+         * ForkingDone
+         * @description Near the end: what was skipped, what the gate may have missed, and the columns, a value for
+         *     each of the tokens from ``at`` of the start event on (null: not measured). ``fork_gate``: 1 the
+         *     gate opened, 0.5 checked, 0 skipped. All are an estimate: each alternative stands for one greedy
+         *     way on.
+         */
+        ForkingDone: {
+            checked: components["schemas"]["GateChecked"];
+            /** Cosmetic */
+            cosmetic: (number | null)[];
+            /** Decoded */
+            decoded: number;
+            /** Fork Gate */
+            fork_gate: (number | null)[];
+            /** Fork Tv */
+            fork_tv: (number | null)[];
+            /** Semantic */
+            semantic: (number | null)[];
+            /** Skipped */
+            skipped: number;
+            /** Skipped Share */
+            skipped_share: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "columns";
+        };
+        /**
+         * ForkingMessage
+         * @description An event of a measurement of forking tokens, as it travels.
+         */
+        ForkingMessage: {
+            /** Event */
+            event: components["schemas"]["ForkingStart"] | components["schemas"]["ProgressEvent"] | components["schemas"]["ForkPlaceEvent"] | components["schemas"]["ForkingDone"] | components["schemas"]["DoneEvent"] | components["schemas"]["ErrorEvent"];
+            /**
+             * Kind
+             * @constant
+             */
+            kind: "forking";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
+        };
+        /**
+         * ForkingRequest
+         * @description Which generated tokens change what comes of the text; docs/explore.md.
+         *
+         *     ``gate``: ``entropy`` or ``viable`` (entropy among the alternatives that could go on to parse)
+         *     of at least ``threshold`` nats, or ``margin`` of at most that. ``region``: [start, end) of the
+         *     tokens to look at, null: the generated ones. ``horizon``: tokens that alternatives are followed
+         *     for, null: to where the branch ends. ``check``: skipped tokens, drawn with ``seed``, that are
+         *     measured too.
+         */
+        ForkingRequest: {
+            /**
+             * Check
+             * @default 8
+             */
+            check?: number;
+            /**
+             * Gate
+             * @default entropy
+             * @enum {string}
+             */
+            gate?: "entropy" | "margin" | "viable";
+            /** Horizon */
+            horizon?: number | null;
+            /**
+             * Language
+             * @default
+             */
+            language?: string;
+            /**
+             * Outcome
+             * @default syntax
+             */
+            outcome?: string;
+            /** Region */
+            region?: number[] | null;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed?: number;
+            /**
+             * Stop
+             * @default []
+             */
+            stop?: string[];
+            /**
+             * Threshold
+             * @default 0.5
+             */
+            threshold?: number;
+            /**
+             * Width
+             * @default 4
+             */
+            width?: number;
+        };
+        /**
+         * ForkingStart
+         * @description First event. Of the ``tokens`` from ``at`` on the gate opened at ``gated``; ``checked`` of
+         *     the ``skipped`` are measured too. ``branches`` are followed, of ``most_tokens`` at most.
+         */
+        ForkingStart: {
+            /** At */
+            at: number;
+            /** Branches */
+            branches: number;
+            /** Checked */
+            checked: number;
+            /**
+             * Gate
+             * @enum {string}
+             */
+            gate: "entropy" | "margin" | "viable";
+            /** Gated */
+            gated: number;
+            /** Most Tokens */
+            most_tokens: number;
+            /** Outcome */
+            outcome: string;
+            /** Run */
+            run: string;
+            /** Skipped */
+            skipped: number;
+            /** Threshold */
+            threshold: number;
+            /** Tokens */
+            tokens: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "start";
         };
         /**
          * FoundHead
@@ -1960,6 +3068,56 @@ export interface components {
             suffix: string | null;
             /** Title */
             title: string;
+            /** Why */
+            why: string;
+        };
+        /**
+         * GateChecked
+         * @description Of ``n`` skipped places that were measured, ``missed`` reach a fork_tv of 0.1; ``most``: the
+         *     largest; ``low``, ``high``: the 95 % interval of the share of missed ones.
+         */
+        GateChecked: {
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Missed */
+            missed: number;
+            /** Most */
+            most: number;
+            /** N */
+            n: number;
+        };
+        /**
+         * GateInfo
+         * @description A gate: the ``end`` of the interval held against ``limit``. ``margin``: kept by so much, or
+         *     missed by, where negative; ``why``: the same as a sentence.
+         */
+        GateInfo: {
+            bound: components["schemas"]["BoundInfo"];
+            /**
+             * End
+             * @enum {string}
+             */
+            end: "lower" | "upper";
+            /** Figure */
+            figure: string;
+            /** Gate */
+            gate: string;
+            /** Limit */
+            limit: number;
+            /** Margin */
+            margin: number | null;
+            /**
+             * Operator
+             * @enum {string}
+             */
+            operator: "<=" | ">=";
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "passed" | "failed" | "undecided";
             /** Why */
             why: string;
         };
@@ -2021,6 +3179,33 @@ export interface components {
             until?: number | null;
         };
         /**
+         * GroupInfo
+         * @description The findings by one rule in one case: ``count`` of them, in a share ``risk`` of its samples.
+         *
+         *     ``sample``, ``finding``: the first; ``line``, ``column`` (from 1) and ``snippet`` of it.
+         */
+        GroupInfo: {
+            /** Case */
+            case: string;
+            /** Column */
+            column: number;
+            /** Count */
+            count: number;
+            finding: components["schemas"]["FindingResponse"];
+            /** Form */
+            form: string;
+            /** Line */
+            line: number;
+            mass: components["schemas"]["MassInfo"] | null;
+            /** Path */
+            path: string;
+            risk: components["schemas"]["BoundInfo"];
+            /** Sample */
+            sample: number;
+            /** Snippet */
+            snippet: string;
+        };
+        /**
          * HelloEvent
          * @description First event of a view: the jobs in it as they stand. It is no event of a job: no id.
          */
@@ -2032,6 +3217,20 @@ export interface components {
              * @constant
              */
             type: "hello";
+        };
+        /**
+         * IntervalInfo
+         * @description A mean over ``n`` prompts with its 95 % bootstrap interval; null where it is not known.
+         */
+        IntervalInfo: {
+            /** High */
+            high: number | null;
+            /** Low */
+            low: number | null;
+            /** Mean */
+            mean: number | null;
+            /** N */
+            n: number;
         };
         /**
          * JobInfo
@@ -2047,7 +3246,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "generate" | "fork" | "score" | "explain" | "explore" | "patch" | "load" | "fetch";
+            kind: "generate" | "fork" | "score" | "explain" | "explore" | "forking" | "ledger" | "patch" | "load" | "fetch" | "audit";
             /** Left S */
             left_s: number | null;
             /** Node */
@@ -2062,6 +3261,15 @@ export interface components {
             total: number | null;
             /** What */
             what: string;
+        };
+        /**
+         * JointLogprob
+         * @description Of the tokens that differ, of all from the fork on, and of all.
+         */
+        JointLogprob: {
+            after: components["schemas"]["SideSums"];
+            all: components["schemas"]["SideSums"];
+            differs: components["schemas"]["SideSums"];
         };
         /**
          * JsonSchemaShape
@@ -2112,11 +3320,186 @@ export interface components {
             window: number;
         };
         /**
+         * LedTo
+         * @description ``mass`` of an alternative that comes to ``outcome``, by its name in the last state.
+         */
+        LedTo: {
+            /** Mass */
+            mass: number;
+            /** Outcome */
+            outcome: string;
+        };
+        /**
+         * LedgerArm
+         * @description An arm as soon as it is measured. The first is ``none``.
+         */
+        LedgerArm: {
+            damage: components["schemas"]["DamageInfo"] | null;
+            /** Figures */
+            figures: components["schemas"]["LedgerFigure"][];
+            /** Name */
+            name: string;
+            /** Outcomes */
+            outcomes: components["schemas"]["LedgerOutcome"][];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "arm";
+        };
+        /**
+         * LedgerDefinition
+         * @description What a figure means.
+         */
+        LedgerDefinition: {
+            /** Name */
+            name: string;
+            /** Text */
+            text: string;
+        };
+        /**
+         * LedgerDone
+         * @description Near the end: the arms that no other arm beats in both, change and damage (none where no
+         *     damage was measured).
+         */
+        LedgerDone: {
+            /** Stands Out */
+            stands_out: string[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "ledger";
+        };
+        /**
+         * LedgerFigure
+         * @description A figure of an arm, and its paired difference from no edits.
+         */
+        LedgerFigure: {
+            against_none: components["schemas"]["IntervalInfo"];
+            /** Name */
+            name: string;
+            value: components["schemas"]["IntervalInfo"];
+        };
+        /**
+         * LedgerMessage
+         * @description An event of a ledger, as it travels. ``node``: always empty; it belongs to no branch.
+         */
+        LedgerMessage: {
+            /** Event */
+            event: components["schemas"]["LedgerStart"] | components["schemas"]["ProgressEvent"] | components["schemas"]["LedgerArm"] | components["schemas"]["LedgerDone"] | components["schemas"]["DoneEvent"] | components["schemas"]["ErrorEvent"];
+            /**
+             * Kind
+             * @constant
+             */
+            kind: "ledger";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
+        };
+        /**
+         * LedgerOutcome
+         * @description An outcome: in how many ``runs``, which ``share`` of them with its interval (of the eight
+         *     most frequent), and the paired difference from no edits. ``label``: what one of them wrote.
+         */
+        LedgerOutcome: {
+            against_none: components["schemas"]["IntervalInfo"];
+            interval: components["schemas"]["IntervalInfo"];
+            /** Label */
+            label: string;
+            /** Outcome */
+            outcome: string;
+            /** Runs */
+            runs: number;
+            /** Share */
+            share: number;
+        };
+        /**
+         * LedgerRequest
+         * @description Every prompt under every arm and under no edits, with the same seeds; docs/edits.md.
+         *
+         *     ``draws``: seeds of each prompt (more than 1 needs a temperature). ``reference``: a text on
+         *     which the damage of each arm is measured ("": none). ``model``: the id of a loaded one.
+         */
+        LedgerRequest: {
+            /** Arms */
+            arms: components["schemas"]["ArmRequest"][];
+            /**
+             * Draws
+             * @default 1
+             */
+            draws?: number;
+            /**
+             * Language
+             * @default
+             */
+            language?: string;
+            /** Model */
+            model?: string | null;
+            /**
+             * Outcome
+             * @default syntax
+             */
+            outcome?: string;
+            /** Prompts */
+            prompts: string[];
+            /**
+             * Reference
+             * @default
+             */
+            reference?: string;
+            /**
+             * @default {
+             *       "alternatives": 10,
+             *       "attention": "top",
+             *       "edits": [],
+             *       "max_new_tokens": 32,
+             *       "min_p": 0,
+             *       "repetition_penalty": 1,
+             *       "seed": 0,
+             *       "stop": [],
+             *       "temperature": 0,
+             *       "top_k": 0,
+             *       "top_p": 1
+             *     }
+             */
+            settings?: components["schemas"]["Settings"];
+        };
+        /**
+         * LedgerStart
+         * @description First event: the arms in the order in which they come, and what is decoded.
+         */
+        LedgerStart: {
+            /** Arms */
+            arms: string[];
+            /** Definitions */
+            definitions: components["schemas"]["LedgerDefinition"][];
+            /** Draws */
+            draws: number;
+            /** Model */
+            model: string;
+            /** Outcome */
+            outcome: string;
+            /** Prompts */
+            prompts: number;
+            /** Run */
+            run: string;
+            /** Runs */
+            runs: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "start";
+        };
+        /**
          * LibraryEntry
-         * @description A model at hand. ``offer``: its id among the models of this server, None for one that is not
-         *     offered (it is to be fetched, cannot be loaded, or lies outside the model root); ``get``: the
-         *     name by which it can be fetched. ``need``: bytes that it would take here as ``way``; ``fits``:
-         *     whether they are free; ``why`` says it in a sentence. ``reason``: why it cannot be loaded.
+         * @description A model at hand. ``offer``: the first of its ids among the models of this server (one that is
+         *     loaded, if any is), None for one that is not offered (it is to be fetched, cannot be loaded, or
+         *     lies outside the model root); ``get``: the name by which it can be fetched. ``need``: bytes
+         *     that it would take here as ``way``; ``fits``: whether they are free; ``why`` says it in a
+         *     sentence. ``reason``: why it cannot be loaded.
          */
         LibraryEntry: {
             able: components["schemas"]["AbleInfo"] | null;
@@ -2136,14 +3519,14 @@ export interface components {
              * Form
              * @enum {string}
              */
-            form: "safetensors" | "gguf";
+            form: "safetensors" | "gguf" | "server";
             /** Get */
             get: string | null;
             /**
              * Kind
              * @enum {string}
              */
-            kind: "bundled" | "fetched" | "folder" | "cache" | "to fetch";
+            kind: "bundled" | "fetched" | "folder" | "cache" | "to fetch" | "server";
             /** Licence */
             licence: string;
             /** Name */
@@ -2172,6 +3555,78 @@ export interface components {
             free: number;
             /** Models */
             models: components["schemas"]["LibraryEntry"][];
+        };
+        /**
+         * LikelihoodQuality
+         * @description How good it is on files that were held out; ``verdict``: the same as a sentence.
+         */
+        LikelihoodQuality: {
+            /** Ap */
+            ap: number;
+            /** Auroc */
+            auroc: number;
+            /** Better */
+            better: boolean;
+            /** Bins */
+            bins: components["schemas"]["ReliabilityBin"][];
+            /** Ece */
+            ece: number;
+            /** Files */
+            files: number;
+            /** Made Of */
+            made_of: {
+                [key: string]: unknown;
+            };
+            /** Positives */
+            positives: number;
+            /** Rivals */
+            rivals: components["schemas"]["RivalInfo"][];
+            /** Rows */
+            rows: number;
+            /** Verdict */
+            verdict: string;
+        };
+        /**
+         * LikelihoodResponse
+         * @description The probability that a human would change a line: ``values`` by token (null: nothing in the
+         *     line could be changed), ``lines`` most likely first. The column is an estimate.
+         */
+        LikelihoodResponse: {
+            /** Lines */
+            lines: components["schemas"]["LineLikelihood"][];
+            quality: components["schemas"]["LikelihoodQuality"];
+            /** Values */
+            values: (number | null)[];
+        };
+        /**
+         * LineLikelihood
+         * @description ``line`` from 1.
+         */
+        LineLikelihood: {
+            /** Line */
+            line: number;
+            /** Probability */
+            probability: number;
+        };
+        /**
+         * MassInfo
+         * @description The risk mass of a finding, where the policy asks for it; see ``RiskResponse``.
+         */
+        MassInfo: {
+            /** At */
+            at: number;
+            /** Decisions */
+            decisions: components["schemas"]["DecisionPoint"][];
+            /** Lower */
+            lower: number;
+            /** Method */
+            method: string;
+            /** Price */
+            price: number | null;
+            /** Said */
+            said: string;
+            /** Upper */
+            upper: number;
         };
         /**
          * Message
@@ -2250,24 +3705,75 @@ export interface components {
         /**
          * ModelState
          * @description A model that the server offers. ``bytes``: its weights on the disk; ``digest``: once it was
-         *     loaded; ``error``: why it could not be loaded.
+         *     loaded; ``error``: why it could not be loaded. ``address``: its entry in the library; ``dtype``:
+         *     as it is loaded, else as asked for; ``taken``: bytes of memory while it is loaded; ``in_use``:
+         *     a run holds it; ``run``: the job that loads it just now.
          */
         ModelState: {
+            /** Address */
+            address: string;
             /** Bytes */
             bytes: number | null;
             /** Digest */
             digest: string | null;
+            /** Dtype */
+            dtype: string | null;
             /** Error */
             error: string | null;
             /** Id */
             id: string;
+            /** In Use */
+            in_use: boolean;
+            /** Max Memory */
+            max_memory: number | null;
             /** Name */
             name: string;
+            /** Run */
+            run: string | null;
             /**
              * State
              * @enum {string}
              */
             state: "loaded" | "loading" | "unloaded" | "failed";
+            /** Taken */
+            taken: number | null;
+        };
+        /**
+         * MovedCategory
+         * @description One kind of syntax: ``cells`` of it, the columns asked for, mean KL in nats (a lower bound
+         *     unless the answer is exact), and at how many of the ``places`` where both choices are known
+         *     they flip.
+         */
+        MovedCategory: {
+            /** Category */
+            category: string;
+            /** Cells */
+            cells: number;
+            /** Columns */
+            columns: components["schemas"]["MovedColumn"][];
+            /** Flips */
+            flips: number;
+            /** Kl */
+            kl: number | null;
+            /** Places */
+            places: number;
+        };
+        /**
+         * MovedColumn
+         * @description Means over the cells of a kind: of both sides, of the difference (second less first), and of
+         *     its absolute value; nats for surprisal and entropy.
+         */
+        MovedColumn: {
+            /** A */
+            a: number | null;
+            /** B */
+            b: number | null;
+            /** Column */
+            column: string;
+            /** Difference */
+            difference: number | null;
+            /** Moved */
+            moved: number | null;
         };
         /**
          * NewSessionRequest
@@ -2377,6 +3883,44 @@ export interface components {
             starred?: boolean | null;
             /** Title */
             title?: string | null;
+        };
+        /**
+         * OfferRequest
+         * @description A model of the library in a form of its own. ``dtype``: None for what fits; ``max_memory``:
+         *     bytes that the process may take, the rest stays on the disk.
+         */
+        OfferRequest: {
+            /** Address */
+            address: string;
+            /** Dtype */
+            dtype?: ("float32" | "bfloat16" | "float16" | "int8") | null;
+            /** Max Memory */
+            max_memory?: number | null;
+        };
+        /**
+         * OpenRequest
+         * @description A sample to be opened as a branch.
+         */
+        OpenRequest: {
+            /** Case */
+            case: string;
+            /**
+             * Sample
+             * @default 0
+             */
+            sample?: number;
+        };
+        /**
+         * OpenedResponse
+         * @description The branch that holds the sample. ``run``: the job that measures it, null: it is there.
+         */
+        OpenedResponse: {
+            /** Node */
+            node: string;
+            /** Run */
+            run: string | null;
+            /** Session */
+            session: string;
         };
         /**
          * PatchEvent
@@ -2535,6 +4079,45 @@ export interface components {
             label: string | null;
         };
         /**
+         * PlanResponse
+         * @description What a model would take here for ``context`` tokens. ``chosen``: the way that is taken, None
+         *     when nothing fits, and why; ``seconds``: what a token takes at least with the layers on the
+         *     disk, measured on these files now.
+         */
+        PlanResponse: {
+            /** Ceiling */
+            ceiling: number | null;
+            /** Choices */
+            choices: components["schemas"]["ChoiceInfo"][];
+            /** Chosen */
+            chosen: string | null;
+            /** Context */
+            context: number;
+            /** Free */
+            free: number;
+            /** Name */
+            name: string;
+            /** Seconds */
+            seconds: number | null;
+            /** Why */
+            why: string;
+        };
+        /**
+         * PolicyInfo
+         * @description What a policy may say: ``checks``, those that run where it says nothing, figures that a
+         *     gate may name, and an ``example`` to begin with.
+         */
+        PolicyInfo: {
+            /** Checks */
+            checks: string[];
+            /** Default Checks */
+            default_checks: string[];
+            /** Example */
+            example: string;
+            /** Figures */
+            figures: string[];
+        };
+        /**
          * ProgressEvent
          * @description ``done`` of ``total`` pieces of the stage ``what`` (``prompt``: tokens of the prompt).
          */
@@ -2572,17 +4155,67 @@ export interface components {
             text: string;
         };
         /**
+         * RecorderCall
+         * @description One request to the recorder; no text of it. ``client``: the product that it names;
+         *     ``choices`` asked for; ``node``: the branch of the first, None where nothing was recorded;
+         *     ``error``: the code of what was refused or failed.
+         */
+        RecorderCall: {
+            /** At */
+            at: string;
+            /** Choices */
+            choices: number;
+            /** Client */
+            client: string;
+            /** Error */
+            error: string | null;
+            /** Finish */
+            finish: string | null;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "completion" | "chat";
+            /** Model */
+            model: string;
+            /** Node */
+            node: string | null;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Seconds */
+            seconds: number | null;
+            /** Session */
+            session: string | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "running" | "done" | "failed" | "left";
+            /** Streamed */
+            streamed: boolean;
+            /** Tokens */
+            tokens: number;
+        };
+        /**
          * RecorderInfo
          * @description The recorder (``/v1``). ``requests`` asked since the start, ``recorded`` as branches,
-         *     ``refused`` for rate or room; ``redacts``: private spans are left out of records.
+         *     ``refused`` for rate or room; ``redacts``: private spans are left out of records; ``rate``:
+         *     requests a minute that are taken; ``edits``: the kinds that are in force for every completion;
+         *     ``calls``: the last requests, the latest first.
          */
         RecorderInfo: {
+            /** Calls */
+            calls: components["schemas"]["RecorderCall"][];
+            /** Edits */
+            edits: string[];
             /** Keep Days */
             keep_days: number | null;
             /** On */
             on: boolean;
             /** Paused */
             paused: boolean;
+            /** Rate */
+            rate: number | null;
             /** Recorded */
             recorded: number;
             /** Redacts */
@@ -2599,6 +4232,20 @@ export interface components {
         RecorderRequest: {
             /** Paused */
             paused: boolean;
+        };
+        /**
+         * RefusedInfo
+         * @description A line or file that was no case, or a case that could not be done.
+         */
+        RefusedInfo: {
+            /** Id */
+            id: string;
+            /** Line */
+            line: number;
+            /** Reason */
+            reason: string;
+            /** Where */
+            where: string;
         };
         /**
          * RegexShape
@@ -2619,6 +4266,18 @@ export interface components {
             pattern: string;
             /** Up to token */
             until?: number | null;
+        };
+        /**
+         * ReliabilityBin
+         * @description Of ``n`` held-out lines: the mean of what was ``said``, the share that ``came``.
+         */
+        ReliabilityBin: {
+            /** Came */
+            came: number;
+            /** N */
+            n: number;
+            /** Said */
+            said: number;
         };
         /**
          * RequireShape
@@ -2676,6 +4335,56 @@ export interface components {
             unexplored: number;
             /** Upper */
             upper: number;
+        };
+        /**
+         * RivalInfo
+         * @description Another way to rank the same lines. ``gain``: AUROC of what was learnt less its own, with
+         *     the ends of the 95 % interval over files.
+         */
+        RivalInfo: {
+            /** Ap */
+            ap: number;
+            /** Auroc */
+            auroc: number;
+            /** Gain */
+            gain: number;
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Name */
+            name: string;
+        };
+        /**
+         * RolledPair
+         * @description A region of either side, matched where it holds the same stretch of text, or is the only one
+         *     of its kind and name on both.
+         */
+        RolledPair: {
+            a: components["schemas"]["RolledSide"] | null;
+            b: components["schemas"]["RolledSide"] | null;
+            /** Kind */
+            kind: string;
+            /** Name */
+            name: string;
+        };
+        /**
+         * RolledSide
+         * @description A region's bytes [start, end), its tokens' count and figures of the column.
+         */
+        RolledSide: {
+            /** Count */
+            count: number;
+            /** End */
+            end: number;
+            /** Max */
+            max: number | null;
+            /** Mean */
+            mean: number | null;
+            /** Start */
+            start: number;
+            /** Sum */
+            sum: number | null;
         };
         /**
          * RollupResponse
@@ -2745,6 +4454,59 @@ export interface components {
             start: number;
             /** Text */
             text: string;
+        };
+        /**
+         * SampleResponse
+         * @description A sample with its tokens: ``data`` base64 of all bytes, ``offsets`` T + 1 into them.
+         *
+         *     ``alternatives``: by token index, at the tokens of findings. ``node``: the branch that it was
+         *     opened as, if it was.
+         */
+        SampleResponse: {
+            /** Alternatives */
+            alternatives: {
+                [key: string]: components["schemas"]["AlternativeInfo"][];
+            };
+            /** Case */
+            case: string;
+            /** Data */
+            data: string;
+            /** Entropy */
+            entropy: (number | null)[];
+            /** Findings */
+            findings: components["schemas"]["FindingResponse"][];
+            /** Finish */
+            finish: string;
+            /** Ids */
+            ids: number[];
+            /** Labels */
+            labels: {
+                [key: string]: string;
+            };
+            /** Language */
+            language: string;
+            /** Masses */
+            masses: {
+                [key: string]: components["schemas"]["MassInfo"];
+            };
+            /** N Prompt */
+            n_prompt: number;
+            /** Node */
+            node: string | null;
+            /** Notes */
+            notes: string[];
+            /** Offsets */
+            offsets: number[];
+            /** Parses */
+            parses: boolean | null;
+            /** Sample */
+            sample: number;
+            /** Seed */
+            seed: number | null;
+            /** Session */
+            session: string | null;
+            /** Surprisal */
+            surprisal: (number | null)[];
         };
         /**
          * ScoreRequest
@@ -2865,6 +4627,16 @@ export interface components {
             top_p?: number;
         };
         /**
+         * SideSums
+         * @description Summed logprob (nats) of each side.
+         */
+        SideSums: {
+            /** A */
+            a: number;
+            /** B */
+            b: number;
+        };
+        /**
          * SpecialToken
          * @description A token that has no bytes in the text, and what to show in its place.
          */
@@ -2893,6 +4665,31 @@ export interface components {
             type: "start";
         };
         /**
+         * StatementChange
+         * @description A statement that differs, or stands on one side only.
+         */
+        StatementChange: {
+            a: components["schemas"]["StatementInfo"] | null;
+            b: components["schemas"]["StatementInfo"] | null;
+            /**
+             * Change
+             * @enum {string}
+             */
+            change: "changed" | "only_a" | "only_b";
+        };
+        /**
+         * StatementInfo
+         * @description A statement by its first line. ``line``: from 1 on.
+         */
+        StatementInfo: {
+            /** Kind */
+            kind: string;
+            /** Line */
+            line: number;
+            /** Text */
+            text: string;
+        };
+        /**
          * SteerShape
          * @description Steer: a kept steering vector is added to the residual stream before its layer.
          */
@@ -2917,6 +4714,70 @@ export interface components {
             until?: number | null;
             /** Vector's digest */
             vector: string;
+        };
+        /**
+         * SteeringRequest
+         * @description A vector from two sets of prompts: the mean residual stream before ``layer`` over the
+         *     ``positive`` ones less that over the ``negative`` ones, at each prompt's ``last`` token or over
+         *     the ``mean`` of its tokens but the first. ``name``: to know it by later.
+         */
+        SteeringRequest: {
+            /** Layer */
+            layer: number;
+            /** Model */
+            model?: string | null;
+            /**
+             * Name
+             * @default
+             */
+            name?: string;
+            /** Negative */
+            negative: string[];
+            /**
+             * Over
+             * @default last
+             * @enum {string}
+             */
+            over?: "last" | "mean";
+            /** Positive */
+            positive: string[];
+        };
+        /**
+         * SteeringVectorInfo
+         * @description A kept vector. ``digest``: what the edit ``steer`` names it by. ``norm``: its length;
+         *     ``residual``: the mean length of the stream there on its prompts; ``ratio``: norm / residual,
+         *     how large a step of strength 1 is. ``offer``: the id of the loaded model that it belongs to
+         *     (null: none that is loaded). ``prompts_sha256``: of both sets of prompts.
+         */
+        SteeringVectorInfo: {
+            /** Digest */
+            digest: string;
+            /** Layer */
+            layer: number;
+            /** Model */
+            model: string;
+            /** Model Digest */
+            model_digest: string;
+            /** Name */
+            name: string;
+            /** Negative */
+            negative: number;
+            /** Norm */
+            norm: number;
+            /** Offer */
+            offer: string | null;
+            /** Over */
+            over: string;
+            /** Positive */
+            positive: number;
+            /** Prompts Sha256 */
+            prompts_sha256: string;
+            /** Ratio */
+            ratio: number;
+            /** Residual */
+            residual: number;
+            /** Size */
+            size: number;
         };
         /**
          * StepEvent
@@ -3245,6 +5106,258 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    audits_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditInfo"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    audit_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AuditRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    one_audit_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    file_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+                file: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    open_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OpenRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenedResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    resume_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    sample_route: {
+        parameters: {
+            query: {
+                case: string;
+                sample?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SampleResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    columns_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ColumnInfo"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     edits_route: {
         parameters: {
             query?: never;
@@ -3366,6 +5479,73 @@ export interface operations {
             };
         };
     };
+    ledger_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LedgerRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    ledger_file: {
+        parameters: {
+            query?: {
+                format?: "json" | "html";
+            };
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                    "text/html": unknown;
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     library_route: {
         parameters: {
             query?: never;
@@ -3473,6 +5653,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelState"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    offer_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OfferRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelState"];
                 };
             };
             /** @description Refused. */
@@ -3707,6 +5920,43 @@ export interface operations {
             };
         };
     };
+    outcomes_route: {
+        parameters: {
+            query?: {
+                width?: number;
+                outcome?: string;
+                horizon?: number | null;
+                language?: string;
+            };
+            header?: never;
+            path: {
+                node: string;
+                t: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForkPlace"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     attended: {
         parameters: {
             query?: {
@@ -3846,6 +6096,42 @@ export interface operations {
             };
         };
     };
+    compare_route: {
+        parameters: {
+            query?: {
+                columns?: string;
+                by?: string;
+                exact?: boolean;
+            };
+            header?: never;
+            path: {
+                node: string;
+                other: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CompareResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     continue_route: {
         parameters: {
             query?: never;
@@ -3864,6 +6150,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    drift_route: {
+        parameters: {
+            query?: {
+                columns?: string;
+                language?: string;
+                exact?: boolean;
+            };
+            header?: never;
+            path: {
+                node: string;
+                other: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriftResponse"];
                 };
             };
             /** @description Refused. */
@@ -4050,6 +6372,41 @@ export interface operations {
             };
         };
     };
+    forking_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ForkingRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     heads_route: {
         parameters: {
             query?: {
@@ -4070,6 +6427,37 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": unknown;
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    likelihood_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LikelihoodResponse"];
                 };
             };
             /** @description Refused. */
@@ -4350,6 +6738,68 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ViabilityRow"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    plan_route: {
+        parameters: {
+            query: {
+                address: string;
+                context?: number | null;
+                max_memory?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    policy_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyInfo"];
                 };
             };
             /** @description Refused. */
@@ -4794,6 +7244,97 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["JobInfo"];
                 };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    steering_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SteeringVectorInfo"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    steering_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SteeringRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SteeringVectorInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    steering_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Refused. */
             default: {
