@@ -5,9 +5,11 @@ export interface Shown {
   token: number | null
   column: string | null
   view: string | null
+  /** The audit that is looked at. */
+  audit: string | null
 }
 
-const NAMES = ['session', 'node', 'token', 'column', 'view'] as const
+const NAMES = ['session', 'node', 'token', 'column', 'view', 'audit'] as const
 
 export function readAddress(hash: string): Shown {
   const q = new URLSearchParams(hash.replace(/^#/, ''))
@@ -22,6 +24,7 @@ export function readAddress(hash: string): Shown {
     token: token !== null && /^\d{1,9}$/.test(token) ? Number(token) : null,
     column: word('column'),
     view: word('view'),
+    audit: word('audit'),
   }
 }
 
