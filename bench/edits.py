@@ -5,11 +5,12 @@
 
 ``kinds``: the fuzzed cases of ``tests/decode/test_masks.py`` with ``--runs`` seeds a kind (viable
 Python: half), each kind in a process of its own, ``--jobs`` at a time; a kind ends at its first
-violation, which is told ("": none). ``replays``: ``--replays`` random edited runs of the bundled model
-(bans and biases of tokens and strings, expressions, viable Python; ablations, steering, weighed
-attention), some of them branches; ``differ`` counts those whose ids are not the same again (0),
-``worst`` is the largest difference of a column, relative to max(1, |value|), and ``columns`` that
-of every column.
+violation, which is told ("": none).
+
+``replays``: ``--replays`` random edited runs of the bundled model (bans and biases of tokens and
+strings, expressions, viable Python; ablations, steering, weighed attention), some of them branches;
+``differ`` counts those whose ids are not the same again (0), ``worst`` is the largest difference of
+a column, relative to max(1, |value|), and ``columns`` that of every column.
 """
 
 from __future__ import annotations
