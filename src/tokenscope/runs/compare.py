@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tokenscope.decode.engine import Engine
+    from tokenscope.runs.compare_syntax import Drift
 
 # columns of which the tokens of a cell are added up; of all others the mean is taken
 ADDED = ("logprob", "surprisal", "time_ms", "logprob_sampled", "logprob_inner", "logprob_masked")
@@ -193,6 +194,15 @@ class Compared:
             "tv_most": max((x.low for x in found), default=None),
         }  # fmt: skip
 
+    def drift(
+        self, columns: Sequence[str] = ("surprisal", "entropy"), language: str | None = None
+    ) -> Drift:
+        """One text under two models: what moved by kind of syntax, where the likeliest choices
+        flip, differences as columns; see ``tokenscope.runs.compare_syntax``."""
+        from tokenscope.runs.compare_syntax import drift
+
+        return drift(self, columns, language)
+
     def _repr_html_(self) -> str:
         sides = []
         for side, trace in (("a", self.a), ("b", self.b)):
@@ -218,7 +228,7 @@ def compare(
     the model). Raises InputError for a model that did not make its trace, Cancelled.
     """
     digests = a.origin.tokenizer_digest, b.origin.tokenizer_digest
-    same = digests[0] == digests[1]
+    same = digests[0] == digests[1] or _same_words(*models)
     cells = aligned(a.tokens, b.tokens)
     fork = next((n for n, c in enumerate(cells) if not c.same), None)
     meetings = tuple(_meetings(a, cells, fork))
@@ -236,6 +246,14 @@ def compare(
         apart = {n: x for n, p in places.items() if (x := _bounds(a, b, p, same)) is not None}
     after = apart.pop(AFTER, None)
     return Compared(a, b, tuple(cells), same, fork, meetings, apart, after)
+
+
+def _same_words(one: Engine | None, two: Engine | None) -> bool:
+    """Whether ids mean the same to both, though their files differ (a GGUF file and its twin)."""
+    if one is None or two is None or not one.info.vocab or one.info.vocab != two.info.vocab:
+        return False
+    a, b = one.vocabulary, two.vocabulary
+    return all(a.piece(i) == b.piece(i) for i in range(one.info.vocab))
 
 
 def _meetings(a: Trace, cells: Sequence[Cell], fork: int | None) -> Iterator[Meeting]:

@@ -15,6 +15,7 @@ from tokenscope.server import (
     audit_routes,
     compare_routes,
     decoding,
+    drift_routes,
     edit_routes,
     evidence_routes,
     explain_routes,
@@ -42,8 +43,8 @@ def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
         routes, model_routes, library_routes, recorder_routes, decoding, edit_routes, numbers,
-        explain_routes, explore_routes, forking_routes, compare_routes, ledger_routes,
-        steering_routes, structure_routes, evidence_routes, audit_routes,
+        explain_routes, explore_routes, forking_routes, compare_routes, drift_routes,
+        ledger_routes, steering_routes, structure_routes, evidence_routes, audit_routes,
         storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)

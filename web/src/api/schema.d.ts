@@ -607,6 +607,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/drift/{other}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Drift Route
+         * @description One text under two models or number types: what moved by kind of syntax, where the likeliest
+         *     choices flip. ``exact``: both models, which have to be loaded, read it again.
+         */
+        get: operations["drift_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/explain": {
         parameters: {
             query?: never;
@@ -741,6 +762,27 @@ export interface paths {
          * @description float32 (S, L, H) statistics, int32 (S,) counts, float32 (L, H, C, C) pictures.
          */
         get: operations["heads_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/likelihood": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Likelihood Route
+         * @description How likely a human would change each line, and how good that is on held-out files. Raises
+         *     AbilityError where nothing was learnt for the model; takes seconds.
+         */
+        get: operations["likelihood_route"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2181,6 +2223,35 @@ export interface components {
             tokens: number;
         };
         /**
+         * DriftResponse
+         * @description ``differences``: per column asked for, a number per token of the first branch (second less
+         *     first; null where there is none); ``kl``: nats per token where known. ``places``: positions at
+         *     which both choices are known; ``flipped``: the share at which they differ. Categories: most
+         *     moved first.
+         */
+        DriftResponse: {
+            /** Categories */
+            categories: components["schemas"]["MovedCategory"][];
+            /** Columns */
+            columns: string[];
+            /** Differences */
+            differences: (number | null)[][];
+            /** Exact */
+            exact: boolean;
+            /** Flipped */
+            flipped: number | null;
+            /** Flips */
+            flips: components["schemas"]["FlipInfo"][];
+            /** Kl */
+            kl: (number | null)[];
+            /** Kl Mean */
+            kl_mean: number | null;
+            /** Places */
+            places: number;
+            /** Same Tokenizer */
+            same_tokenizer: boolean;
+        };
+        /**
          * EditField
          * @description One field of a form. ``type``: ``strings``, ``ids`` and ``spans`` (pairs) are lists; ``code``
          *     is a long text; ``low`` and ``high``: ends of a number; ``choices``: of a ``choice``;
@@ -2699,6 +2770,28 @@ export interface components {
             language: string;
             /** Notes */
             notes: string[];
+        };
+        /**
+         * FlipInfo
+         * @description Before token ``t`` of the first branch (at ``byte``) the likeliest token of one model is not
+         *     the other's: their texts, base64 of their bytes or the literals of special tokens, and their
+         *     probabilities; ``category``: the kind of syntax of what stands there.
+         */
+        FlipInfo: {
+            /** A */
+            a: string;
+            /** B */
+            b: string;
+            /** Byte */
+            byte: number;
+            /** Category */
+            category: string;
+            /** P A */
+            p_a: number;
+            /** P B */
+            p_b: number;
+            /** T */
+            t: number;
         };
         /**
          * ForkAlternative
@@ -3464,6 +3557,58 @@ export interface components {
             models: components["schemas"]["LibraryEntry"][];
         };
         /**
+         * LikelihoodQuality
+         * @description How good it is on files that were held out; ``verdict``: the same as a sentence.
+         */
+        LikelihoodQuality: {
+            /** Ap */
+            ap: number;
+            /** Auroc */
+            auroc: number;
+            /** Better */
+            better: boolean;
+            /** Bins */
+            bins: components["schemas"]["ReliabilityBin"][];
+            /** Ece */
+            ece: number;
+            /** Files */
+            files: number;
+            /** Made Of */
+            made_of: {
+                [key: string]: unknown;
+            };
+            /** Positives */
+            positives: number;
+            /** Rivals */
+            rivals: components["schemas"]["RivalInfo"][];
+            /** Rows */
+            rows: number;
+            /** Verdict */
+            verdict: string;
+        };
+        /**
+         * LikelihoodResponse
+         * @description The probability that a human would change a line: ``values`` by token (null: nothing in the
+         *     line could be changed), ``lines`` most likely first. The column is an estimate.
+         */
+        LikelihoodResponse: {
+            /** Lines */
+            lines: components["schemas"]["LineLikelihood"][];
+            quality: components["schemas"]["LikelihoodQuality"];
+            /** Values */
+            values: (number | null)[];
+        };
+        /**
+         * LineLikelihood
+         * @description ``line`` from 1.
+         */
+        LineLikelihood: {
+            /** Line */
+            line: number;
+            /** Probability */
+            probability: number;
+        };
+        /**
          * MassInfo
          * @description The risk mass of a finding, where the policy asks for it; see ``RiskResponse``.
          */
@@ -3592,6 +3737,43 @@ export interface components {
             state: "loaded" | "loading" | "unloaded" | "failed";
             /** Taken */
             taken: number | null;
+        };
+        /**
+         * MovedCategory
+         * @description One kind of syntax: ``cells`` of it, the columns asked for, mean KL in nats (a lower bound
+         *     unless the answer is exact), and at how many of the ``places`` where both choices are known
+         *     they flip.
+         */
+        MovedCategory: {
+            /** Category */
+            category: string;
+            /** Cells */
+            cells: number;
+            /** Columns */
+            columns: components["schemas"]["MovedColumn"][];
+            /** Flips */
+            flips: number;
+            /** Kl */
+            kl: number | null;
+            /** Places */
+            places: number;
+        };
+        /**
+         * MovedColumn
+         * @description Means over the cells of a kind: of both sides, of the difference (second less first), and of
+         *     its absolute value; nats for surprisal and entropy.
+         */
+        MovedColumn: {
+            /** A */
+            a: number | null;
+            /** B */
+            b: number | null;
+            /** Column */
+            column: string;
+            /** Difference */
+            difference: number | null;
+            /** Moved */
+            moved: number | null;
         };
         /**
          * NewSessionRequest
@@ -4086,6 +4268,18 @@ export interface components {
             until?: number | null;
         };
         /**
+         * ReliabilityBin
+         * @description Of ``n`` held-out lines: the mean of what was ``said``, the share that ``came``.
+         */
+        ReliabilityBin: {
+            /** Came */
+            came: number;
+            /** N */
+            n: number;
+            /** Said */
+            said: number;
+        };
+        /**
          * RequireShape
          * @description Require text: the string must be written.
          */
@@ -4141,6 +4335,25 @@ export interface components {
             unexplored: number;
             /** Upper */
             upper: number;
+        };
+        /**
+         * RivalInfo
+         * @description Another way to rank the same lines. ``gain``: AUROC of what was learnt less its own, with
+         *     the ends of the 95 % interval over files.
+         */
+        RivalInfo: {
+            /** Ap */
+            ap: number;
+            /** Auroc */
+            auroc: number;
+            /** Gain */
+            gain: number;
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Name */
+            name: string;
         };
         /**
          * RolledPair
@@ -5950,6 +6163,42 @@ export interface operations {
             };
         };
     };
+    drift_route: {
+        parameters: {
+            query?: {
+                columns?: string;
+                language?: string;
+                exact?: boolean;
+            };
+            header?: never;
+            path: {
+                node: string;
+                other: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriftResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     explain_route: {
         parameters: {
             query?: never;
@@ -6178,6 +6427,37 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": unknown;
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    likelihood_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LikelihoodResponse"];
                 };
             };
             /** @description Refused. */
