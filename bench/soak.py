@@ -11,7 +11,8 @@ cancel, leave and join again, explain, export and delete at random, with a pause
 ``rss_mib`` are the medians of twelve equal parts of the time, ``growth_mib`` is what the median of
 the last third lies over that of the second third (the first fills what is kept; budget 64).
 ``secrets``: prompts carry ``SECRETS`` marks; ``secrets_in_the_log`` counts those in what the
-server wrote to its log (0); ``first_logged``: the first error of the log; ``stop_s``: how long it took to stop.
+server wrote to its log (0); ``first_logged``: the first error there; ``stop_s``: how long it took
+to stop.
 """
 
 from __future__ import annotations
