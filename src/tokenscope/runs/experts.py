@@ -55,7 +55,8 @@ class Experts:
             p = r.probabilities[n, t - 1]
             pairs = zip(r.chosen[n, t - 1], r.weights[n, t - 1], strict=True)
             asked = {int(e): float(w) for e, w in pairs}
-            order = sorted(range(len(p)), key=lambda e, a=asked, p=p: (e not in a, -p[e]))
+            falling = [int(e) for e in np.argsort(-p, kind="stable")]
+            order = [*(e for e in falling if e in asked), *(e for e in falling if e not in asked)]
             rows.append({
                 "layer": layer, "entropy": float(self.entropy()[n, t]),
                 "experts": [

@@ -118,7 +118,7 @@ class Outside(Explaining):
 
     def _read(self, texts: Sequence[tuple[object, list[int]]]) -> list[torch.Tensor]:
         """The logits (V,) after each; a text of nothing at all is asked of its first token."""
-        feeds = [Feed(s, ids or self.ids[:1], scores=1) for s, ids in texts]  # type: ignore[arg-type]
+        feeds = [Feed(s, ids or self.ids[:1], scores=1) for s, ids in texts]
         out = []
         for found in self.engine.stepper.extend_many(feeds):
             assert isinstance(found.scores, Full)

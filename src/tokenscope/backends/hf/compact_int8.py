@@ -29,7 +29,7 @@ class CodedMatrix:
                 end = at + part.codes.shape[0]
                 part.codes, part.scales = self.weight[at:end], self.scales[at:end]
                 at = end
-        biases = [p.bias for p in parts if p.bias is not None]
+        biases: list[Tensor] = [p.bias for p in parts if p.bias is not None]
         self.bias = torch.cat(biases) if biases else None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Int8Step(CompactStep):
         self.width, self.scale = int(first.head_dim), float(first.scaling)
         self.eps = float(config.rms_norm_eps)
         table = inner.embed_tokens
-        self.embedding = Rows(table.codes, table.scales)  # type: ignore[assignment]
+        self.embedding = Rows(table.codes, table.scales)
         self.hidden = int(table.codes.shape[1])
         self.norm, self.rotary = inner.norm.weight, inner.rotary_emb
         self.head = CodedMatrix([model.lm_head])  # type: ignore[assignment]
