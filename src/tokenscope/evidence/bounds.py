@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from math import isfinite, lgamma, log, log1p, sqrt
 from typing import Any
 
@@ -70,6 +71,7 @@ def quantile(values: Sequence[float] | NDArray[np.float64], q: float) -> Bound:
     return Bound(float(np.quantile(known, q)), lower, upper, n, name)
 
 
+@lru_cache(256)
 def _ranks(n: int, q: float) -> tuple[int, int]:
     """Ranks (from 1) between which the quantile lies with at least 95 %; 0 and n + 1: none."""
     if n > 2000:  # normal approximation; the ranks differ by less than one from the exact ones

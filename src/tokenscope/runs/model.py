@@ -21,6 +21,7 @@ from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
     from tokenscope.decode.vectors import SteeringVector
+    from tokenscope.evidence.learnt import Learnt
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.arms import Ledger
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
     from tokenscope.runs.explored import Explored
     from tokenscope.runs.forked import Forking
     from tokenscope.runs.lens import Lenses
+    from tokenscope.runs.likelihood import Likelihood
     from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
+    from tokenscope.runs.replay_audit import AuditReplay
     from tokenscope.runs.risk import RiskOf
     from tokenscope.runs.widget import Explorer
     from tokenscope.trace.findings import Finding
@@ -97,6 +100,20 @@ class Model(Engine, Drawn):
         from tokenscope.runs.replay import replay
 
         return replay(self, trace)
+
+    def replay_audit(self, folder: str | Path, every: int = 1) -> AuditReplay:
+        """Make an audit again from its journal and compare, every ``every``-th case; see
+        ``tokenscope.runs.replay_audit``. Raises InputError, MissingError."""
+        from tokenscope.runs.replay_audit import replay_audit
+
+        return replay_audit(self, Path(folder), every)
+
+    def likelihood(self, trace: Trace, learnt: Learnt | None = None) -> Likelihood:
+        """How likely a human would change each line, as a column with its quality; see
+        ``tokenscope.runs.likelihood``. Raises AbilityError where nothing was learnt."""
+        from tokenscope.runs.likelihood import likelihood
+
+        return likelihood(self, trace, learnt)
 
     def infill(self, prefix: str, suffix: str, *, language: str = "", **settings: Any) -> Trace:
         """Decode what belongs between. Raises AbilityError without infill tokens."""
