@@ -52,11 +52,13 @@ KEPT_EVERY = 64  # tokens between kept copies of a memory that cannot go back
 @dataclass(frozen=True, slots=True)
 class Take:
     """A memory that has read at most ``limit`` of ``ids``, for the machine's own, filled under the
-    edits ``inner``."""
+    edits ``inner``; of the first ``clean`` tokens, before any of these was in force, a memory of
+    the model as it is will do."""
 
     ids: Any
     limit: int
     inner: tuple[Any, ...] = ()
+    clean: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,9 @@ class Machine:
     def _prefill_beside(self) -> Generator[Event, Any, Answer | None]:
         """The given tokens once more, under the edits inside: only what comes after is wanted."""
         plan, total = self.plan, len(self.ids)
-        self.beside = yield Take(plan.given.ids, 0 if plan.fresh else total - 1, plan.applied.inner)
+        clean = min(getattr(e, "at", 0) for e in plan.applied.inner)
+        limit = 0 if plan.fresh else total - 1
+        self.beside = yield Take(plan.given.ids, limit, plan.applied.inner, clean)
         position, answer = len(self.beside.ids), None
         while position < total and not self.cancelled():
             end = min(total, position + self.pace.chunk())
