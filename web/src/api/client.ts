@@ -2,6 +2,7 @@
 import { ApiError, errorFrom, Unreachable } from './errors'
 import { eventsOf, type Received } from './stream'
 import type {
+  ColumnInfo,
   ForkRequest,
   GalleryItem,
   GenerateRequest,
@@ -83,6 +84,7 @@ const id = encodeURIComponent
 export const api = {
   model: (signal?: AbortSignal, model?: string) =>
     json<ModelInfo>('GET', model ? `model?id=${id(model)}` : 'model', undefined, signal),
+  everyColumn: () => json<ColumnInfo[]>('GET', 'columns'),
   models: () => json<ModelState[]>('GET', 'models'),
   loadModel: (model: string) => json<JobInfo>('POST', `models/${id(model)}/load`),
   unloadModel: (model: string) => send('POST', `models/${id(model)}/unload`),
@@ -123,5 +125,11 @@ export const api = {
   fork: (node: string, body: ForkRequest) => json<JobInfo>('POST', `nodes/${id(node)}/fork`, body),
 }
 
+/** The events of an answer of its own; ends when the answer ends. */
+async function* stream(path: string, signal: AbortSignal): AsyncGenerator<Received> {
+  const { body } = await send('GET', path, undefined, signal)
+  if (body) yield* eventsOf(body)
+}
+
 /** For routes that live in files of their own (api/explain.ts). */
-export { json as askJson, octets as askOctets }
+export { json as askJson, octets as askOctets, stream as askStream }

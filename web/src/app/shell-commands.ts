@@ -6,7 +6,7 @@ import { look, type Panel } from '../state/look.svelte'
 import { notices } from '../state/notices.svelte'
 import { runs } from '../state/runs.svelte'
 import { sessions } from '../state/sessions.svelte'
-import { views } from '../views/registry'
+import { goTo, views } from '../views/registry'
 import { compose } from './compose.svelte'
 import { noting } from './noting.svelte'
 import { overlay } from './overlay.svelte'
@@ -155,11 +155,9 @@ export const shellCommands: Command[] = [
     keys: [view.key],
     when: () => {
       const a = model.abilities
-      return a !== null && !view.lacks?.(a)
+      return (view.aside ?? false) || (a !== null && !view.lacks?.(a))
     },
-    run: () => {
-      focus.view = name
-    },
+    run: () => goTo(name),
   })),
 ]
 

@@ -1,6 +1,6 @@
 /** From an address to what it shows, and back; what happens on opening and after a broken line. */
 import { ApiError, Unreachable } from '../api/errors'
-import { readAddress, writeAddress } from '../core/address'
+import { readAddress, writeAddress, type Shown } from '../core/address'
 import { background } from '../state/background.svelte'
 import { focus } from '../state/focus.svelte'
 import { look } from '../state/look.svelte'
@@ -36,7 +36,13 @@ export async function start(): Promise<void> {
 /** Show what the address says. */
 export async function arrive(): Promise<void> {
   const asked = readAddress(location.hash)
-  if (asked.view && views[asked.view]) focus.view = asked.view
+  const view = asked.view === null ? undefined : views[asked.view]
+  if (view && !view.aside) focus.view = asked.view!
+  await goThere(asked)
+  focus.aside = view?.aside ? asked.view : null
+}
+
+async function goThere(asked: Shown): Promise<void> {
   if (asked.column) look.column = asked.column
   if (!asked.session) {
     if (focus.stage !== 'compose') focus.compose()
@@ -90,9 +96,9 @@ export function followAddress(): void {
       node: plain ? null : focus.node,
       token: plain ? null : focus.token,
       column: plain ? null : look.column,
-      view: plain || focus.view === 'scope' ? null : focus.view,
+      view: focus.aside ?? (plain || focus.view === 'scope' ? null : focus.view),
     })
-    const place = `${plain} ${sessions.open?.id} ${focus.node} ${focus.view}`
+    const place = `${plain} ${sessions.open?.id} ${focus.node} ${focus.view} ${focus.aside}`
     if ((hash || '#') === (location.hash || '#')) {
       before = place
       return

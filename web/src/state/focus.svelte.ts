@@ -36,6 +36,8 @@ class Focus {
   contrast = $state.raw<Contrast | null>(null)
   /** Name of the view in the middle (see views/registry). */
   view = $state('scope')
+  /** Name of a view that needs no trace (the models), while it stands in front of all others. */
+  aside = $state<string | null>(null)
   private version = 0
   private asked = 0
 
@@ -49,6 +51,7 @@ class Focus {
   /** Show a branch; keeps the selected token where both branches have it. */
   async show(node: string, token: number | null = this.token): Promise<void> {
     const ask = ++this.asked
+    this.aside = null
     this.node = node
     this.failure = null
     const known = traces.get(node)
@@ -85,6 +88,7 @@ class Focus {
 
   compose(): void {
     this.asked++
+    this.aside = null
     this.stage = 'compose'
     this.node = null
     this.shown = null

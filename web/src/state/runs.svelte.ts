@@ -206,6 +206,7 @@ class Runs {
   }
 
   private show(trace: Trace, { token }: Wanted): void {
+    focus.aside = null
     focus.present(trace, token !== null && trace.length > token ? token : null)
   }
 
@@ -366,7 +367,11 @@ class Runs {
   /** After a broken line: the trace as far as the store has it. */
   async refetch(node: string): Promise<void> {
     traces.drop(node)
-    if (focus.node === node) await focus.show(node)
+    if (focus.node !== node) return
+    const { aside } = focus
+    const shown = focus.show(node)
+    focus.aside = aside // nobody asked to leave it
+    await shown
   }
 
   /** The store knows better than the page: take its word. */

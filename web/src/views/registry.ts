@@ -5,7 +5,9 @@
  */
 import type { Component } from 'svelte'
 import type { Abilities } from '../api/types'
+import { focus } from '../state/focus.svelte'
 import Attention from './attention/Attention.svelte'
+import Models from './models/Models.svelte'
 import Scope from './scope/Scope.svelte'
 import Structure from './structure/Structure.svelte'
 import WhatIf from './whatif/WhatIf.svelte'
@@ -18,6 +20,8 @@ export interface View {
   component: Component
   /** Key that goes there. */
   key: string
+  /** It needs neither a trace nor a model: it stands in front of whatever else is shown. */
+  aside?: boolean
   /** Why it cannot be had with this model, null where it can. */
   lacks?: (abilities: Abilities) => string | null
 }
@@ -56,4 +60,17 @@ export const views: Record<string, View> = {
     key: 'v',
     lacks: (can) => (can.fork === 'none' ? 'This model cannot branch.' : null),
   },
+  models: {
+    title: 'Models',
+    question: 'Which models are at hand, what can each do, and does it fit here?',
+    component: Models,
+    key: 'm',
+    aside: true,
+  },
+}
+
+/** Go to a view: one that needs a trace, or one that stands in front of it. */
+export function goTo(name: string): void {
+  if (views[name].aside) focus.aside = focus.aside === name ? null : name
+  else Object.assign(focus, { view: name, aside: null })
 }
