@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.library.conftest import made, offered  # noqa: F401 (fixtures)
+from tokenscope.control import Cancelled, Control
 from tokenscope.runs.model import load
 from tokenscope.server.models import Models
 
@@ -39,3 +40,53 @@ def test_a_model_is_fetched_from_the_page(serve: Callable[..., Served], tmp_path
     assert [Path(a).name for a in found] == [
         "bundled", "tiny", "tiny:gguf", "tiny-f32.gguf", "tiny-folder"
     ]  # fmt: skip
+
+
+def test_a_model_is_planned_offered_in_another_form_and_loaded_beside_itself(
+    serve: Callable[..., Served],
+) -> None:
+    """The page asks what fits, then holds one model in two number types; who made a branch is told
+    by its number type, too."""
+    served = serve(models=Models(load, [None]))
+    plan = served.client.get("/api/plan?address=bundled&context=512").json()
+    rows = {c["way"]: c for c in plan["choices"]}
+    assert (plan["context"], plan["chosen"]) == (512, "float32")
+    parts = ("base", "weights", "packed", "cache", "work")
+    assert all(c["total"] == sum(c[p] for p in parts) for c in rows.values())
+    assert rows["int8"]["dtype"] == "int8" and rows["disk"]["max_memory"] >= rows["disk"]["total"]
+    tight = f"address=bundled&context=512&max_memory={rows['bfloat16']['total']}"
+    assert served.client.get(f"/api/plan?{tight}").json()["chosen"] == "bfloat16"
+    assert served.client.get("/api/plan?address=/etc/passwd").status_code == 404
+    assert served.client.post("/api/models", json={"address": "/etc"}).status_code == 404
+
+    wanted = {"address": "bundled", "dtype": "bfloat16"}
+    held = served.client.post("/api/models", json=wanted).json()
+    assert held == served.client.post("/api/models", json=wanted).json(), "offered once"
+    assert (held["state"], held["dtype"], held["taken"]) == ("unloaded", "bfloat16", None)
+    other = held["id"]
+    told = [e for e in served.events("/api/models/bundled/load", {}) if e["type"] == "progress"]
+    shares = [e["done"] for e in told]
+    assert shares == sorted(shares) and shares[-1] == 100 and any(8 < s < 80 for s in shares)
+    assert served.events(f"/api/models/{other}/load", {})[-1]["type"] == "done"
+    states = {m["id"]: m for m in served.client.get("/api/models").json()}
+    assert states["bundled"]["digest"] == states[other]["digest"]
+    assert states["bundled"]["taken"] > states[other]["taken"] > 0
+    body = {"prompt": "x = ", "model": other, "settings": {"max_new_tokens": 2}}
+    node = served.events(f"/api/sessions/{served.session()}/generate", body)[-1]["node"]["id"]
+    trace = served.house.store.trace(node)
+    assert trace.origin.dtype == "bfloat16"
+    assert served.house.models.maker(trace).info.dtype == "bfloat16"
+
+
+def test_loading_can_be_stopped(tmp_path: Path) -> None:
+    """Between two tensors: nothing stays loaded, and it can be loaded afterwards."""
+    models = Models(load, [None])
+    told: list[int] = []
+    control = Control(
+        lambda done, total, what: told.append(done), lambda: max(told, default=0) > 30
+    )
+    with pytest.raises(Cancelled):
+        models.load("bundled", control)
+    (offer,) = models.all()
+    assert (offer.state, offer.model, max(told) < 80) == ("unloaded", None, True)
+    assert models.load("bundled").info.name == "bundled"

@@ -99,7 +99,24 @@ def test_models_over_the_wire(serve: Callable[..., Served], tmp_path: Path) -> N
 
     assert served.client.post("/api/models/large/unload").status_code == 204
     assert served.client.get(f"/api/nodes/{node['id']}").json()["node"]["model"] == "large"
-    assert served.client.get(f"/api/nodes/{node['id']}/columns?names=entropy").status_code == 200
+    assert served.client.post("/api/models/small/unload").status_code == 204, "none is loaded now"
+    for rest in (
+        "",
+        "/columns?names=entropy",
+        "/alternatives",
+        "/attention/3",
+        "/attended/1",
+        "/structure",
+        "/rollup",
+        "/between?by=file",
+        "/findings",
+        "/viability",
+        "/viability/3",
+    ):
+        read = served.client.get(f"/api/nodes/{node['id']}{rest}")
+        assert read.status_code == 200, (rest, read.text)
+    assert served.client.get("/api/explain").json()["layers"] == []
+    assert "entropy" in [c["name"] for c in served.client.get("/api/columns").json()]
     answer = served.client.post(fork, json=change)
     assert (answer.status_code, answer.json()["code"]) == (409, "model_not_loaded")
     assert "large" in answer.json()["message"]

@@ -364,3 +364,30 @@ def test_numbers_are_json() -> None:
     assert shapes.number(float("nan")) is None
     assert shapes.number(float(-np.inf)) == shapes.LEAST
     assert shapes.spelt(b"\xe2\x9c") == "bytes:\\xe2\\x9c"
+
+
+def test_the_page_sees_the_last_requests(recording: Served) -> None:
+    """The latest first, with where each was written, and no text of it."""
+    client = openai.OpenAI(
+        api_key=KEY, base_url=f"{recording.address}/v1", max_retries=0,
+        default_headers={"user-agent": "my-editor/2.1"},
+    )  # fmt: skip
+    client.completions.create(model="tokenscope", prompt="sesame", max_tokens=3, n=2)
+    for _ in client.chat.completions.create(
+        model="tokenscope", messages=[{"role": "user", "content": "sesame"}], stream=True,
+        max_tokens=4,
+    ):  # fmt: skip
+        pass
+    with pytest.raises(openai.BadRequestError):
+        client.completions.create(model="tokenscope", prompt="a" * 30_000, max_tokens=4)
+    info = recording.client.get("/api/recorder").json()
+    failed, chat, both = info["calls"][:3]
+    assert [c["kind"] for c in (failed, chat, both)] == ["completion", "chat", "completion"]
+    assert (failed["state"], failed["error"], failed["node"]) == ("failed", "too_large", None)
+    assert (chat["state"], chat["streamed"], chat["client"]) == ("done", True, "my-editor")
+    assert (both["choices"], both["tokens"], both["finish"]) == (2, 6, "length")
+    for call in (chat, both):
+        node = recording.client.get(f"/api/nodes/{call['node']}").json()["node"]
+        assert node["session"] == call["session"] and call["seconds"] >= 0
+        assert call["prompt_tokens"] > 0
+    assert "sesame" not in json.dumps(info)

@@ -113,9 +113,15 @@ def serve(
         access = Access(token, frozenset(names), https, own)
         say("loading the model ...")
 
-        def load(address: str | None) -> Model:
+        def load(
+            address: str | None, dtype: str | None = None, max_memory: int | None = None
+        ) -> Model:
             kept = int(kept_states * 2**30)
-            return replace(wanted, model=address, kept_bytes=kept).load(model_root)
+            asked = replace(wanted, model=address, kept_bytes=kept)
+            if dtype is not None or max_memory is not None:  # in place of those of the server
+                size = None if max_memory is None else f"{max_memory / 1e6:.6f}MB"
+                asked = replace(asked, dtype=dtype, max_memory=size)
+            return asked.load(model_root)
 
         named = addresses(wanted.model, models, model_root)
         offered = Models(load, named, budget(model_budget), model_root)

@@ -26,28 +26,29 @@ ROW_BYTES = 64 << 20  # attention rows held at a time
 
 
 def attention_rows(
-    engine: Engine, trace: Trace, t: int, control: Control = QUIET
+    engine: Engine | None, trace: Trace, t: int, control: Control = QUIET
 ) -> tuple[NDArray[np.float32], Source]:
     """float32 (L, H, t): what the step that chose token ``t`` looked at, and where it is from.
 
     ``full`` records are used as they are. Otherwise the rows are computed again, exactly, by
     feeding one token after the kept prefix; without an ability for that, a ``top`` record is
-    given (unrecorded keys 0). Raises InputError for token 0 and below, AbilityError, Cancelled.
+    given (unrecorded keys 0), and so it is without an engine. Raises InputError for token 0 and
+    below, AbilityError, Cancelled.
     """
     if not 1 <= t <= len(trace) - 1:
         raise InputError("t", f"must be a token index in 1..{len(trace) - 1}")
     record = trace.attention
     if record is not None and record.form == "full" and record.has(t):
         return record.block(t), "full"
-    if _same_model(engine, trace) and engine.abilities.attention:
+    if engine is not None and _same_model(engine, trace) and engine.abilities.attention:
         return recompute_rows(engine, trace, t - 1, t, control)[:, :, 0], "recomputed"
     if record is not None and record.has(t):
         return record.block(t), "top"
-    raise AbilityError("attention of this token was not recorded and cannot be computed again")
+    raise AbilityError(f"attention of this token was not recorded and {_why(engine)}")
 
 
 def attended_by(
-    engine: Engine, trace: Trace, t: int, layer: Pick, head: Pick, control: Control = QUIET
+    engine: Engine | None, trace: Trace, t: int, layer: Pick, head: Pick, control: Control = QUIET
 ) -> tuple[NDArray[np.float32], Source]:
     """float32 (T,): at u, what token u's step gave to token ``t``; NaN where u <= t.
 
@@ -62,16 +63,20 @@ def attended_by(
     full = (
         record is not None and record.form == "full" and record.has(t + 1) and record.has(total - 1)
     )
-    if record is not None and (full or not _same_model(engine, trace)):
+    if record is not None and (full or engine is None or not _same_model(engine, trace)):
         for u in range(t + 1, total):
             if record.has(u):
-                out[u] = _pick(record.block(u)[:, :, t : t + 1], engine, layer, head)[0]
+                block = record.block(u)[:, :, t : t + 1]
+                out[u] = reduced(block, record.layers, layer, head)[0]
         return out, record.form
+    if engine is None:
+        raise AbilityError(f"attention was not recorded and {_why(engine)}")
     if not engine.abilities.attention:
         raise AbilityError("this backend has no attention rows")
     for start, block in row_windows(engine, trace, t, total - 1, control):
         end = start + block.shape[2]  # token u's row is that of the query u - 1
-        out[start + 1 : end + 1] = _pick(block[..., t], engine, layer, head)
+        layers = engine.info.attention_layers
+        out[start + 1 : end + 1] = reduced(block[..., t], layers, layer, head)
     return out, "recomputed"
 
 
@@ -135,13 +140,6 @@ def reduced(
     return _along(_along(values, layer, "layer", layers), head, "head", None)
 
 
-def _pick(
-    values: NDArray[np.float32], engine: Engine, layer: Pick, head: Pick
-) -> NDArray[np.float32]:
-    """(L, H, n) reduced to (n,) by a choice of layer and head."""
-    return _along(_along(values, layer, "layer", engine.info.attention_layers), head, "head", None)
-
-
 def _along(
     values: NDArray[np.float32], pick: Pick, name: str, layers: tuple[int, ...] | None
 ) -> NDArray[np.float32]:
@@ -164,3 +162,9 @@ def _along(
 
 def _same_model(engine: Engine, trace: Trace) -> bool:
     return trace.origin.model_digest in ("", engine.info.model_digest)
+
+
+def _why(engine: Engine | None) -> str:
+    if engine is None:
+        return "the model that made it is not loaded"
+    return "cannot be computed again"

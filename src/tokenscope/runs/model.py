@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenscope.backends import loading
 from tokenscope.backends.open import Options, StartToken, open_backend
+from tokenscope.control import Control
 from tokenscope.decode.engine import AttentionForm, Engine, Speculate
 from tokenscope.decode.rounding import column_errors, error_note
 from tokenscope.runs import generate as runs
@@ -247,6 +249,7 @@ def load(
     allow_servers: Sequence[str] = (),
     kept_bytes: int | None = None,
     max_memory: int | None = None,
+    control: Control | None = None,
 ) -> Model:
     """Load a model: the bundled one, a folder in Hugging Face format, a GGUF file, a hub id, or the
     address of a model server.
@@ -256,7 +259,8 @@ def load(
     be links that leave it. ``allow_servers``: addresses of servers on other machines that prompts
     may be sent to. ``kept_bytes``: how much memory states of earlier prompts and branches may
     take, so that what starts with them starts at once (default 1 GiB). ``max_memory``: bytes that
-    the process may take; a model that does not fit is read from the disk at every pass. Raises
+    the process may take; a model that does not fit is read from the disk at every pass.
+    ``control`` hears how far it is, and can end it between two tensors. Raises Cancelled,
     ModelError, InputError, CapacityError, RemoteError.
     """
     folder = Path(root) if root is not None else None
@@ -264,7 +268,8 @@ def load(
         dtype, device, allow_network, folder, start_token, allow_links, tuple(allow_servers),
         max_memory,
     )  # fmt: skip
-    backend = open_backend(address, options)
+    with loading.watched(control):
+        backend = open_backend(address, options)
     errors = column_errors(backend)
     notes = (*backend.info.notes, *error_note(errors))
     backend.info = replace(backend.info, errors=errors, notes=notes)

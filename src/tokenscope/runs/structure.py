@@ -61,7 +61,7 @@ class Followers:
 
 
 def attention_between(
-    engine: Engine,
+    engine: Engine | None,
     trace: Trace,
     by: str = "statement",
     *,
@@ -92,19 +92,20 @@ def attention_between(
 
 
 def _rows(
-    engine: Engine, trace: Trace, layer: Pick, head: Pick, control: Control
+    engine: Engine | None, trace: Trace, layer: Pick, head: Pick, control: Control
 ) -> tuple[
     Callable[[int], NDArray[np.float32]], str, range, Callable[[int], float] | None
 ]:  # fmt: skip
     """Rows by token, where they are from, of which tokens, and what ``top`` left out."""
     record, total = trace.attention, len(trace)
-    same = trace.origin.model_digest in ("", engine.info.model_digest)
+    digest = "" if engine is None else engine.info.model_digest
+    same = engine is not None and trace.origin.model_digest in ("", digest)
     if record is not None and record.form == "full" and record.has(1) and record.has(total - 1):
         return (
             lambda t: reduced(record.block(t), record.layers, layer, head), "full",
             range(1, total), None,
         )  # fmt: skip
-    if same and engine.abilities.attention:
+    if engine is not None and same and engine.abilities.attention:
         layers = engine.info.attention_layers
         held: dict[int, NDArray[np.float32]] = {}
 

@@ -35,7 +35,7 @@ Position = Annotated[int, Query(ge=0, le=MAX_INDEX)]
 @router.get("/explain")
 def explain_info(house: TheHouse) -> wire.ExplainInfo:
     """Methods, tables, patterns, and the formula and source of every number."""
-    internals = house.model.abilities.internals
+    loaded = next((o.model for o in house.models.all() if o.model is not None), None)
     return wire.ExplainInfo(
         definitions=[
             wire.DefinitionInfo(
@@ -53,7 +53,7 @@ def explain_info(house: TheHouse) -> wire.ExplainInfo:
                 layer=x.layer, attention=x.attention, heads=x.heads, kv_heads=x.kv_heads,
                 window=x.window, sinks=x.sinks,
             )
-            for x in (heads.layers(house.model) if internals else ())
+            for x in (heads.layers(loaded) if loaded and loaded.abilities.internals else ())
         ],
     )  # fmt: skip
 
@@ -165,7 +165,7 @@ async def matrix_route(
         for name, (start, end) in (("q0", queries), ("k0", keys)):
             if not 0 <= start < end <= n:
                 raise InputError(name, f"must be a part of 0..{n}, not empty")
-        with house.models.lease(house.models.reader(trace)) as model:
+        with house.models.lease(house.models.maker(trace)) as model:
             if kind == "rollout":
                 whole = heads.rollout(model, trace, control)
                 return whole[slice(*queries), slice(*keys)], "recomputed"

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from tokenscope.backends import room
+from tokenscope.backends.hf.way import DISK
 from tokenscope.control import Control
-from tokenscope.library.entries import Entry
 from tokenscope.library.fetch import get
 from tokenscope.library.fetched import GGUF
 from tokenscope.library.gettable import gettable
-from tokenscope.library.scan import library
+from tokenscope.library.plan import plan
 from tokenscope.server import wire
+from tokenscope.server.at_hand import known_here, shown
 from tokenscope.server.feed import Gap
 from tokenscope.server.house import TheHouse
 from tokenscope.server.jobs import Job
-from tokenscope.server.library_wire import AbleInfo, LibraryEntry, LibraryResponse
-from tokenscope.server.models import Models, Offer
+from tokenscope.server.library_wire import ChoiceInfo, LibraryResponse, PlanResponse
+from tokenscope.server.models import Models
 
 router = APIRouter(prefix="/api")
 
@@ -53,21 +55,31 @@ class Fetch:
 
 @router.get("/library")
 def library_route(house: TheHouse) -> LibraryResponse:
-    """Every model at hand, loaded or not, and those that can be fetched."""
-    root = house.models.root
-    entries = library(root, cache=root is None)
-    offers = {o.address or "bundled": o for o in house.models.all()}
-    shown = [_shown(e, offers.get(e.address)) for e in entries]
-    return LibraryResponse(free=room.free(), models=shown)
+    """Every model at hand, loaded or not, those that can be fetched, and servers."""
+    return LibraryResponse(free=room.free(), models=shown(house.models))
 
 
-def _shown(entry: Entry, held: Offer | None) -> LibraryEntry:
-    fields = {k: v for k, v in asdict(entry).items() if k not in ("path", "size", "able", "digest")}
-    return LibraryEntry(
-        **fields, bytes=entry.size, offer=held.id if held is not None else None,
-        get=entry.address if entry.kind == "to fetch" else None,
-        digest=(held.digest if held is not None else "") or entry.digest or None,
-        able=None if entry.able is None else AbleInfo(**asdict(entry.able)),
+@router.get("/plan")
+def plan_route(
+    address: Annotated[str, Query(min_length=1, max_length=4000)],
+    house: TheHouse,
+    context: Annotated[int | None, Query(ge=1, le=10_000_000)] = None,
+    max_memory: Annotated[int | None, Query(ge=1, lt=2**53)] = None,
+) -> PlanResponse:
+    """What a model of the library would take in each form, and which form would be taken."""
+    known_here(house.models, address)
+    found = plan(address, context, max_memory)
+    choices = []
+    for c in found.choices:
+        whole = c.way in ("float32", "bfloat16", "int8")
+        choices.append(ChoiceInfo(
+            **asdict(c.need), way=c.way, total=c.need.total, fits=c.fits, why=c.why,
+            dtype=c.way if whole else None,  # type: ignore[arg-type]
+            max_memory=max(c.need.total, max_memory or 0) if c.way == DISK else max_memory,
+        ))  # fmt: skip
+    return PlanResponse(
+        name=found.name, context=found.context, free=found.free, ceiling=found.ceiling,
+        choices=choices, chosen=found.chosen, why=found.why, seconds=found.seconds,
     )  # fmt: skip
 
 

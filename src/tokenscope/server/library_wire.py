@@ -18,15 +18,16 @@ class AbleInfo(Response):
 
 
 class LibraryEntry(Response):
-    """A model at hand. ``offer``: its id among the models of this server, None for one that is not
-    offered (it is to be fetched, cannot be loaded, or lies outside the model root); ``get``: the
-    name by which it can be fetched. ``need``: bytes that it would take here as ``way``; ``fits``:
-    whether they are free; ``why`` says it in a sentence. ``reason``: why it cannot be loaded."""
+    """A model at hand. ``offer``: the first of its ids among the models of this server (one that is
+    loaded, if any is), None for one that is not offered (it is to be fetched, cannot be loaded, or
+    lies outside the model root); ``get``: the name by which it can be fetched. ``need``: bytes
+    that it would take here as ``way``; ``fits``: whether they are free; ``why`` says it in a
+    sentence. ``reason``: why it cannot be loaded."""
 
     address: str
     name: str
-    kind: Literal["bundled", "fetched", "folder", "cache", "to fetch"]
-    form: Literal["safetensors", "gguf"]
+    kind: Literal["bundled", "fetched", "folder", "cache", "to fetch", "server"]
+    form: Literal["safetensors", "gguf", "server"]
     offer: str | None
     get: str | None
     architecture: str
@@ -49,3 +50,37 @@ class LibraryResponse(Response):
 
     free: int
     models: list[LibraryEntry]
+
+
+class ChoiceInfo(Response):
+    """One way of loading: bytes at the peak of the process, by parts (``base``: the process without
+    a model; ``packed``: a second copy that makes steps faster; ``cache``: keys and values;
+    ``work``: the largest pass). ``dtype``, ``max_memory``: what to ask for to get it; neither for
+    a file that is taken as it is."""
+
+    way: str
+    base: int
+    weights: int
+    packed: int
+    cache: int
+    work: int
+    total: int
+    fits: bool
+    why: str
+    dtype: Literal["float32", "bfloat16", "int8"] | None
+    max_memory: int | None
+
+
+class PlanResponse(Response):
+    """What a model would take here for ``context`` tokens. ``chosen``: the way that is taken, None
+    when nothing fits, and why; ``seconds``: what a token takes at least with the layers on the
+    disk, measured on these files now."""
+
+    name: str
+    context: int
+    free: int
+    ceiling: int | None
+    choices: list[ChoiceInfo]
+    chosen: str | None
+    why: str
+    seconds: float | None

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from tokenscope.backends import loading
+from tokenscope.control import Cancelled, Control
 from tokenscope.errors import BusyError, CapacityError, ModelNotLoaded, NotFound, TokenScopeError
 from tokenscope.trace import Trace
 
@@ -27,11 +29,15 @@ WEIGHTS = ("*.safetensors", "*.gguf")
 @dataclass
 class Offer:
     """A model that may be loaded. ``size``: bytes of its weights on the disk, if known; ``taken``:
-    bytes in memory, once it was loaded (a wider number type and packed copies count)."""
+    bytes in memory, once it was loaded (a wider number type and packed copies count). ``dtype``,
+    ``ceiling``: the number type and the most memory that were asked for. ``job``: the one that
+    loads it."""
 
     id: str
     name: str
     address: str | None
+    dtype: str | None = None
+    ceiling: int | None = None
     size: int | None = None
     taken: int = 0
     state: State = "unloaded"
@@ -40,6 +46,13 @@ class Offer:
     digest: str = ""
     users: int = 0
     used: float = 0.0
+    job: str = ""
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """How to load it, where that was said."""
+        asked = {"dtype": self.dtype, "max_memory": self.ceiling}
+        return {k: v for k, v in asked.items() if v is not None}
 
     @property
     def needs(self) -> int:
@@ -48,15 +61,16 @@ class Offer:
 
 
 class Models:
-    """``load(address)`` makes a model. ``budget``: bytes of weights that may be loaded at once;
-    ``root``: the folder that its models come from, if there is one.
+    """``load(address)`` makes a model, with ``dtype`` and ``max_memory`` where asked.
+    ``budget``: bytes of weights that may be loaded at once; ``root``: the folder that its models
+    come from, if there is one.
 
     Safe to use from several threads. The first offer is the one that is meant where none is named.
     """
 
     def __init__(
         self,
-        load: Callable[[str | None], Model],
+        load: Callable[..., Model],
         addresses: Iterable[str | None],
         budget: int | None = None,
         root: Path | None = None,
@@ -73,19 +87,33 @@ class Models:
     def of_one(model: Model) -> Models:
         """A server of one model that is loaded already, and stays."""
 
-        def refuse(_: str | None) -> Model:
+        def refuse(_: str | None, **__: Any) -> Model:
             raise NotFound("this server offers no other model")
 
         models = Models(refuse, [None])
         models._put(next(iter(models._offers.values())), model)
         return models
 
-    def _offer(self, address: str | None) -> None:
+    def _offer(
+        self, address: str | None, dtype: str | None = None, ceiling: int | None = None
+    ) -> Offer:  # fmt: skip
         name = "bundled" if address is None else named(address)
+        name += f" {dtype}" if dtype else ""
+        name += f" in {ceiling / 1e6:.0f} MB" if ceiling else ""
         base = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "model"
         made = next(i for i in [base, *(f"{base}-{n}" for n in range(2, 1000))]
                     if i not in self._offers)  # fmt: skip
-        self._offers[made] = Offer(made, name, address, size_of(address))
+        self._offers[made] = Offer(made, name, address, dtype, ceiling, size_of(address))
+        return self._offers[made]
+
+    def also(self, address: str | None, dtype: str | None, ceiling: int | None) -> Offer:
+        """A model in another form beside those that are offered, or the offer that is the same."""
+        wanted = (None if address == "bundled" else address, dtype, ceiling)
+        with self._guard:
+            for offer in self._offers.values():
+                if (offer.address, offer.dtype, offer.ceiling) == wanted:
+                    return offer
+            return self._offer(*wanted)
 
     def offer_more(self, addresses: Iterable[str]) -> None:
         """Models that came later; those that are offered already are left as they are."""
@@ -125,11 +153,14 @@ class Models:
 
     def maker(self, trace: Trace) -> Model:
         """The model that made a trace. Raises ModelNotLoaded when it is not loaded."""
-        made, name = trace.origin.model_digest, trace.origin.model
+        made, name, dtype = trace.origin.model_digest, trace.origin.model, trace.origin.dtype
         with self._guard:
-            for offer in self._offers.values():
-                if offer.model is not None and made in ("", offer.digest):
-                    return offer.model
+            same = [
+                o.model for o in self._offers.values()
+                if o.model is not None and made in ("", o.digest)
+            ]  # fmt: skip
+            if same:  # in the same number type where there is one
+                return next((m for m in same if m.info.dtype == dtype), same[0])
             known = [o for o in self._offers.values() if made == o.digest or name == o.name]
         if known:
             raise ModelNotLoaded(
@@ -137,12 +168,17 @@ class Models:
             )
         raise ModelNotLoaded(f"this branch was made by {name}, which this server does not offer")
 
-    def reader(self, trace: Trace) -> Model:
-        """The model that made a trace, else any: what was recorded can be read without its own."""
+    @contextmanager
+    def reader(self, trace: Trace) -> Iterator[Model | None]:
+        """The model that made a trace, which stays loaded while the block runs; None where it is
+        not loaded: what was recorded can be read without it."""
         try:
-            return self.maker(trace)
+            model = self.maker(trace)
         except ModelNotLoaded:
-            return self.get()
+            yield None
+            return
+        with self.lease(model):
+            yield model
 
     @contextmanager
     def lease(self, model: Model) -> Iterator[Model]:
@@ -160,10 +196,11 @@ class Models:
                 held[0].users -= 1
 
     # --- changed ------------------------------------------------------------------------------
-    def load(self, name: str) -> Model:
+    def load(self, name: str, control: Control | None = None) -> Model:
         """Load it, and unload what was not used for longest where the budget asks for it.
 
-        Raises NotFound, BusyError while it is being loaded, CapacityError, and what loading raises.
+        ``control`` hears how far it is, and can end it. Raises Cancelled, NotFound, BusyError while
+        it is being loaded, CapacityError, and what loading raises.
         """
         with self._guard:
             offer = self.offer(name)
@@ -175,7 +212,11 @@ class Models:
             self._make_room(offer)
             offer.state, offer.error = "loading", ""
         try:
-            model = self._load(offer.address)
+            with loading.watched(control):
+                model = self._load(offer.address, **offer.form)
+        except Cancelled:
+            offer.state = "unloaded"
+            raise
         except BaseException as error:
             own = isinstance(error, TokenScopeError)
             offer.error = str(error) if own else "it could not be loaded; the log says why"
@@ -199,7 +240,8 @@ class Models:
     def _put(self, offer: Offer, model: Model) -> None:
         with self._guard:
             offer.model, offer.digest = model, model.info.model_digest
-            offer.name = model.info.name or offer.name
+            if not offer.form:
+                offer.name = model.info.name or offer.name
             offer.taken = model.info.weight_bytes
             offer.state, offer.error, offer.used = "loaded", "", time.monotonic()
             try:  # it may take more than its files did

@@ -56,7 +56,7 @@ async def attention(node: str, t: int, request: Request, house: TheHouse) -> Res
     def work(control: Control) -> tuple[NDArray[np.float32], Source]:
         trace = house.store.trace(node)
         check_index("t", t, len(trace))
-        with house.models.lease(house.models.reader(trace)) as model:
+        with house.models.reader(trace) as model:
             return attention_rows(model, trace, t, control)
 
     rows, source = await worked(request, house, work)
@@ -78,7 +78,7 @@ async def attended(
     def work(control: Control) -> tuple[NDArray[np.float32], Source]:
         trace = house.store.trace(node)
         check_index("t", t, len(trace))
-        with house.models.lease(house.models.reader(trace)) as model:
+        with house.models.reader(trace) as model:
             return attended_by(
             model, trace, t, number_or_word("layer", layer), number_or_word("head", head),
             control,

@@ -33,15 +33,20 @@ def model(info: ModelInfo, abilities: Abilities) -> wire.ModelResponse:
             scores=abilities.scores, attention=abilities.attention, fork=abilities.fork,
             infill=abilities.infill, chat=abilities.chat, internals=abilities.internals,
         ),
-        columns=[
-            wire.ColumnInfo(
-                name=c.name, title=c.title, unit=c.unit, formula=c.formula, source=c.source,
-                lo=c.lo, hi=c.hi, better=c.better, scale=c.scale,
-            )
-            for _, c in COLUMNS
-        ],
+        columns=columns(),
         version=__version__,
     )  # fmt: skip
+
+
+def columns() -> list[wire.ColumnInfo]:
+    """Every registered column."""
+    return [
+        wire.ColumnInfo(
+            name=c.name, title=c.title, unit=c.unit, formula=c.formula, source=c.source,
+            lo=c.lo, hi=c.hi, better=c.better, scale=c.scale,
+        )
+        for _, c in COLUMNS
+    ]  # fmt: skip
 
 
 def session(row: SessionRow) -> wire.SessionInfo:

@@ -30,9 +30,19 @@ def _info(house: House) -> wire.RecorderInfo:
     held = house.recorder
     if held is None:
         return wire.RecorderInfo(
-            on=False, paused=False, requests=0, recorded=0, refused=0, redacts=False, keep_days=None
-        )
+            on=False, paused=False, requests=0, recorded=0, refused=0, redacts=False,
+            keep_days=None, rate=None, edits=[], calls=[],
+        )  # fmt: skip
     return wire.RecorderInfo(
         on=True, paused=held.paused, requests=held.requests, recorded=held.recorded,
         refused=held.refused, redacts=held.redaction is not None, keep_days=held.keep or None,
+        rate=held.limits.rate, edits=[e.kind for e in held.edits],
+        calls=[
+            wire.RecorderCall(
+                at=c.at, client=c.client, kind=c.kind, model=c.model, streamed=c.streamed,
+                choices=c.choices, state=c.state, finish=c.finish, prompt_tokens=c.prompt_tokens,
+                tokens=c.tokens, seconds=c.seconds, session=c.session, node=c.node, error=c.error,
+            )
+            for c in held.calls.last()
+        ],
     )  # fmt: skip

@@ -113,7 +113,7 @@ async def between_route(
 
     def work(control: Control) -> tuple[NodeMatrix, str]:
         trace = house.store.trace(node)
-        with house.models.lease(house.models.reader(trace)) as model:
+        with house.models.reader(trace) as model:
             return attention_between(
             model, trace, by, layer=number_or_word("layer", layer),
             head=number_or_word("head", head), drop_sink=sink == "drop", normalise=normalise,

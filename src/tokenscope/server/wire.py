@@ -91,7 +91,9 @@ class ModelResponse(Response):
 
 class ModelState(Response):
     """A model that the server offers. ``bytes``: its weights on the disk; ``digest``: once it was
-    loaded; ``error``: why it could not be loaded."""
+    loaded; ``error``: why it could not be loaded. ``address``: its entry in the library; ``dtype``:
+    as it is loaded, else as asked for; ``taken``: bytes of memory while it is loaded; ``in_use``:
+    a run holds it; ``run``: the job that loads it just now."""
 
     id: str
     name: str
@@ -99,6 +101,12 @@ class ModelState(Response):
     bytes: int | None
     digest: str | None
     error: str | None
+    address: str
+    dtype: str | None
+    max_memory: int | None
+    taken: int | None
+    in_use: bool
+    run: str | None
 
 
 class GalleryItem(Response):
@@ -114,9 +122,32 @@ class GalleryItem(Response):
     max_new_tokens: int
 
 
+class RecorderCall(Response):
+    """One request to the recorder; no text of it. ``client``: the product that it names;
+    ``choices`` asked for; ``node``: the branch of the first, None where nothing was recorded;
+    ``error``: the code of what was refused or failed."""
+
+    at: str
+    client: str
+    kind: Literal["completion", "chat"]
+    model: str
+    streamed: bool
+    choices: int
+    state: Literal["running", "done", "failed", "left"]
+    finish: str | None
+    prompt_tokens: int
+    tokens: int
+    seconds: float | None
+    session: str | None
+    node: str | None
+    error: str | None
+
+
 class RecorderInfo(Response):
     """The recorder (``/v1``). ``requests`` asked since the start, ``recorded`` as branches,
-    ``refused`` for rate or room; ``redacts``: private spans are left out of records."""
+    ``refused`` for rate or room; ``redacts``: private spans are left out of records; ``rate``:
+    requests a minute that are taken; ``edits``: the kinds that are in force for every completion;
+    ``calls``: the last requests, the latest first."""
 
     on: bool
     paused: bool
@@ -125,6 +156,9 @@ class RecorderInfo(Response):
     refused: int
     redacts: bool
     keep_days: float | None
+    rate: int | None
+    edits: list[str]
+    calls: list[RecorderCall]
 
 
 # --- requests ---------------------------------------------------------------------------------
@@ -189,6 +223,15 @@ class ScoreRequest(Request):
     model: ModelId | None = None
     language: Annotated[str, Field(max_length=32)] = ""
     alternatives: Annotated[int, Field(ge=0, le=100)] = 10
+
+
+class OfferRequest(Request):
+    """A model of the library in a form of its own. ``dtype``: None for what fits; ``max_memory``:
+    bytes that the process may take, the rest stays on the disk."""
+
+    address: Annotated[str, Field(min_length=1, max_length=4000)]
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] | None = None
+    max_memory: Annotated[int, Field(ge=1, lt=2**53)] | None = None
 
 
 class RecorderRequest(Request):

@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/api/columns": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Columns Route
+         * @description Every column there is, whichever model is loaded, or none.
+         */
+        get: operations["columns_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/edits": {
         parameters: {
             query?: never;
@@ -94,7 +114,7 @@ export interface paths {
         };
         /**
          * Library Route
-         * @description Every model at hand, loaded or not, and those that can be fetched.
+         * @description Every model at hand, loaded or not, those that can be fetched, and servers.
          */
         get: operations["library_route"];
         put?: never;
@@ -158,7 +178,12 @@ export interface paths {
          */
         get: operations["models_route"];
         put?: never;
-        post?: never;
+        /**
+         * Offer Route
+         * @description Offer a model of the library in a form of its own beside what is offered; it is not loaded
+         *     by this.
+         */
+        post: operations["offer_route"];
         delete?: never;
         options?: never;
         head?: never;
@@ -649,6 +674,26 @@ export interface paths {
          * @description Which alternatives of one token could go on to parse.
          */
         get: operations["viability_row_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Plan Route
+         * @description What a model of the library would take in each form, and which form would be taken.
+         */
+        get: operations["plan_route"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1306,6 +1351,37 @@ export interface components {
             strings: string[];
             /** Up to token */
             until?: number | null;
+        };
+        /**
+         * ChoiceInfo
+         * @description One way of loading: bytes at the peak of the process, by parts (``base``: the process without
+         *     a model; ``packed``: a second copy that makes steps faster; ``cache``: keys and values;
+         *     ``work``: the largest pass). ``dtype``, ``max_memory``: what to ask for to get it; neither for
+         *     a file that is taken as it is.
+         */
+        ChoiceInfo: {
+            /** Base */
+            base: number;
+            /** Cache */
+            cache: number;
+            /** Dtype */
+            dtype: ("float32" | "bfloat16" | "int8") | null;
+            /** Fits */
+            fits: boolean;
+            /** Max Memory */
+            max_memory: number | null;
+            /** Packed */
+            packed: number;
+            /** Total */
+            total: number;
+            /** Way */
+            way: string;
+            /** Weights */
+            weights: number;
+            /** Why */
+            why: string;
+            /** Work */
+            work: number;
         };
         /**
          * ColumnInfo
@@ -2113,10 +2189,11 @@ export interface components {
         };
         /**
          * LibraryEntry
-         * @description A model at hand. ``offer``: its id among the models of this server, None for one that is not
-         *     offered (it is to be fetched, cannot be loaded, or lies outside the model root); ``get``: the
-         *     name by which it can be fetched. ``need``: bytes that it would take here as ``way``; ``fits``:
-         *     whether they are free; ``why`` says it in a sentence. ``reason``: why it cannot be loaded.
+         * @description A model at hand. ``offer``: the first of its ids among the models of this server (one that is
+         *     loaded, if any is), None for one that is not offered (it is to be fetched, cannot be loaded, or
+         *     lies outside the model root); ``get``: the name by which it can be fetched. ``need``: bytes
+         *     that it would take here as ``way``; ``fits``: whether they are free; ``why`` says it in a
+         *     sentence. ``reason``: why it cannot be loaded.
          */
         LibraryEntry: {
             able: components["schemas"]["AbleInfo"] | null;
@@ -2136,14 +2213,14 @@ export interface components {
              * Form
              * @enum {string}
              */
-            form: "safetensors" | "gguf";
+            form: "safetensors" | "gguf" | "server";
             /** Get */
             get: string | null;
             /**
              * Kind
              * @enum {string}
              */
-            kind: "bundled" | "fetched" | "folder" | "cache" | "to fetch";
+            kind: "bundled" | "fetched" | "folder" | "cache" | "to fetch" | "server";
             /** Licence */
             licence: string;
             /** Name */
@@ -2250,24 +2327,38 @@ export interface components {
         /**
          * ModelState
          * @description A model that the server offers. ``bytes``: its weights on the disk; ``digest``: once it was
-         *     loaded; ``error``: why it could not be loaded.
+         *     loaded; ``error``: why it could not be loaded. ``address``: its entry in the library; ``dtype``:
+         *     as it is loaded, else as asked for; ``taken``: bytes of memory while it is loaded; ``in_use``:
+         *     a run holds it; ``run``: the job that loads it just now.
          */
         ModelState: {
+            /** Address */
+            address: string;
             /** Bytes */
             bytes: number | null;
             /** Digest */
             digest: string | null;
+            /** Dtype */
+            dtype: string | null;
             /** Error */
             error: string | null;
             /** Id */
             id: string;
+            /** In Use */
+            in_use: boolean;
+            /** Max Memory */
+            max_memory: number | null;
             /** Name */
             name: string;
+            /** Run */
+            run: string | null;
             /**
              * State
              * @enum {string}
              */
             state: "loaded" | "loading" | "unloaded" | "failed";
+            /** Taken */
+            taken: number | null;
         };
         /**
          * NewSessionRequest
@@ -2377,6 +2468,19 @@ export interface components {
             starred?: boolean | null;
             /** Title */
             title?: string | null;
+        };
+        /**
+         * OfferRequest
+         * @description A model of the library in a form of its own. ``dtype``: None for what fits; ``max_memory``:
+         *     bytes that the process may take, the rest stays on the disk.
+         */
+        OfferRequest: {
+            /** Address */
+            address: string;
+            /** Dtype */
+            dtype?: ("float32" | "bfloat16" | "float16" | "int8") | null;
+            /** Max Memory */
+            max_memory?: number | null;
         };
         /**
          * PatchEvent
@@ -2535,6 +2639,30 @@ export interface components {
             label: string | null;
         };
         /**
+         * PlanResponse
+         * @description What a model would take here for ``context`` tokens. ``chosen``: the way that is taken, None
+         *     when nothing fits, and why; ``seconds``: what a token takes at least with the layers on the
+         *     disk, measured on these files now.
+         */
+        PlanResponse: {
+            /** Ceiling */
+            ceiling: number | null;
+            /** Choices */
+            choices: components["schemas"]["ChoiceInfo"][];
+            /** Chosen */
+            chosen: string | null;
+            /** Context */
+            context: number;
+            /** Free */
+            free: number;
+            /** Name */
+            name: string;
+            /** Seconds */
+            seconds: number | null;
+            /** Why */
+            why: string;
+        };
+        /**
          * ProgressEvent
          * @description ``done`` of ``total`` pieces of the stage ``what`` (``prompt``: tokens of the prompt).
          */
@@ -2572,17 +2700,67 @@ export interface components {
             text: string;
         };
         /**
+         * RecorderCall
+         * @description One request to the recorder; no text of it. ``client``: the product that it names;
+         *     ``choices`` asked for; ``node``: the branch of the first, None where nothing was recorded;
+         *     ``error``: the code of what was refused or failed.
+         */
+        RecorderCall: {
+            /** At */
+            at: string;
+            /** Choices */
+            choices: number;
+            /** Client */
+            client: string;
+            /** Error */
+            error: string | null;
+            /** Finish */
+            finish: string | null;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "completion" | "chat";
+            /** Model */
+            model: string;
+            /** Node */
+            node: string | null;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Seconds */
+            seconds: number | null;
+            /** Session */
+            session: string | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "running" | "done" | "failed" | "left";
+            /** Streamed */
+            streamed: boolean;
+            /** Tokens */
+            tokens: number;
+        };
+        /**
          * RecorderInfo
          * @description The recorder (``/v1``). ``requests`` asked since the start, ``recorded`` as branches,
-         *     ``refused`` for rate or room; ``redacts``: private spans are left out of records.
+         *     ``refused`` for rate or room; ``redacts``: private spans are left out of records; ``rate``:
+         *     requests a minute that are taken; ``edits``: the kinds that are in force for every completion;
+         *     ``calls``: the last requests, the latest first.
          */
         RecorderInfo: {
+            /** Calls */
+            calls: components["schemas"]["RecorderCall"][];
+            /** Edits */
+            edits: string[];
             /** Keep Days */
             keep_days: number | null;
             /** On */
             on: boolean;
             /** Paused */
             paused: boolean;
+            /** Rate */
+            rate: number | null;
             /** Recorded */
             recorded: number;
             /** Redacts */
@@ -3245,6 +3423,35 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    columns_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ColumnInfo"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     edits_route: {
         parameters: {
             query?: never;
@@ -3473,6 +3680,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelState"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    offer_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OfferRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelState"];
                 };
             };
             /** @description Refused. */
@@ -4350,6 +4590,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ViabilityRow"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    plan_route: {
+        parameters: {
+            query: {
+                address: string;
+                context?: number | null;
+                max_memory?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanResponse"];
                 };
             };
             /** @description Refused. */

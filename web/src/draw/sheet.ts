@@ -3,6 +3,7 @@
  *
  * Tokens are hostile text: every piece is a text node. Colours are set through the CSSOM.
  */
+import type { Severity } from '../core/findings'
 import type { Piece, Row } from '../core/layout'
 
 export interface Ink {
@@ -20,6 +21,8 @@ export interface Marks {
   nPrompt: number
   /** Tokens at which a choice changed what came of it -> how much, 0..1. */
   changes?: ReadonlyMap<number, number>
+  /** Tokens in which a check detected something -> how severe it calls it. */
+  findings?: ReadonlyMap<number, Severity>
 }
 
 export interface Face {
@@ -111,7 +114,6 @@ export class Sheet {
     if (piece.leads) {
       span.setAttribute('role', 'option')
       span.id = `token-${piece.token}`
-      span.setAttribute('aria-label', face.say(piece.token))
     } else {
       span.setAttribute('aria-hidden', 'true')
     }
@@ -138,7 +140,7 @@ export class Sheet {
 
   private dressPiece(span: HTMLElement, piece: Piece, face: Face): void {
     const t = piece.token
-    const { first, last, at, forks, nPrompt, changes } = face.marks
+    const { first, last, at, forks, nPrompt, changes, findings } = face.marks
     const chosen = first !== null && last !== null && t >= first && t <= last
     const names = ['tk', piece.kind]
     if (t < nPrompt) names.push('prompt')
@@ -148,6 +150,8 @@ export class Sheet {
     if (forks.has(t)) names.push('fork')
     const change = changes?.get(t) ?? 0
     if (change > 0) names.push('changes')
+    const finding = findings?.get(t)
+    if (finding) names.push('found', finding)
     const size = change > 0 ? change.toFixed(2) : ''
     if ((span.dataset.change ?? '') !== size) {
       span.dataset.change = size
@@ -158,6 +162,11 @@ export class Sheet {
     if (span.id) {
       const selected = String(chosen)
       if (span.getAttribute('aria-selected') !== selected) span.setAttribute('aria-selected', selected)
+      // What is read aloud changes when the checks answer, not while rows scroll by.
+      if (span.dataset.found !== (finding ?? '')) {
+        span.dataset.found = finding ?? ''
+        span.setAttribute('aria-label', face.say(t))
+      }
     }
     const ink = face.paint(t)
     const fill = ink?.fill ?? ''

@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 
+from tokenscope.backends import loading
 from tokenscope.backends.gguf.backend import BATCH, SEQUENCES, GgufBackend, is_gguf, threads
 from tokenscope.backends.gguf.client import Worker
 from tokenscope.backends.gguf.header import FILE_TYPES
@@ -30,6 +31,7 @@ def load(path: Path, *, attention: bool = True, cells: int = CELLS) -> GgufBacke
     size, free = path.stat().st_size, psutil.virtual_memory().available
     if size > free * 0.95:
         raise CapacityError(f"{path.name}: needs {size / 1e9:.1f} GB, {free / 1e9:.1f} are free")
+    loading.stage("reading the weights")
     worker = Worker(path)
     try:
         facts, _, data = worker.ask(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tokenscope import disk
-from tokenscope.backends import room
+from tokenscope.backends import loading, room
 from tokenscope.backends.hf import chat, quality, recorder
 from tokenscope.backends.hf import claims as claimed
 from tokenscope.backends.hf.backend import TransformersBackend
@@ -86,8 +86,10 @@ def _open(
     root: Path | None, start_token: StartToken, allow_links: bool, max_memory: int | None,
 ) -> TransformersBackend:  # fmt: skip
     """The folder as a backend: looked at, tokenizer, weights, probe."""
+    loading.stage("looking at the files")
     checkpoint = inspect(folder, root if folder != BUNDLED else None, allow_links)
     claims = claimed.check(checkpoint)
+    loading.stage("trying the tokenizer")
     opened = open_tokenizer(checkpoint.path, claims.rows)
     start, why = choose_start(opened, start_token, getattr(claims.config, "bos_token_id", None))
     place = _device(device)
@@ -96,7 +98,9 @@ def _open(
     if opened.appends:
         notes.append("the tokenizer's end token is left off: a text here goes on")
     template = _template(checkpoint.path, notes)
+    loading.stage("reading the weights")
     model, unused = load_weights(checkpoint, way, place)
+    loading.stage("checking against its own forward")
     recorder.register()
     try:
         found = probe(model, way.pack)
@@ -107,6 +111,7 @@ def _open(
     marks = find_marks(opened.tokenizer.token_to_id)
     ids = (marks.prefix, marks.suffix, marks.middle) if marks else ()
     vocabulary = Vocabulary(opened.tokenizer, (*ids, *start))
+    loading.stage("measuring what its numbers cost")
     if way.name == INT8:
         text = [int(i) for i in vocabulary.encode(quality.TEXT, ()).ids][: claims.rows]
         kept = disk.cache_folder() / "quality"

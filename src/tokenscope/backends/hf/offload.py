@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tokenscope.backends import loading
 from tokenscope.backends.hf.checkpoint import Checkpoint
 from tokenscope.backends.hf.claims import stored_as
 from tokenscope.backends.hf.headers import Stored, data_begins
@@ -89,7 +90,8 @@ def load_streaming(checkpoint: Checkpoint, kind: torch.dtype, resident: int) -> 
                 "dtype": str(kind).removeprefix("torch."),
             }  # fmt: skip
             streamed += stored.stop - stored.start
-    for name, whole in names.items():
+    for n, (name, whole) in enumerate(names.items()):
+        loading.weights(n, len(names))
         if name not in index and whole is not None:
             value = read(whole)
             if not torch.isfinite(value.sum(dtype=torch.float32)) and not value.isfinite().all():

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from tokenscope.backends import loading
 from tokenscope.backends.hf import int8_load, offload
 from tokenscope.backends.hf.checkpoint import Checkpoint
 from tokenscope.backends.hf.claims import brief
 from tokenscope.backends.hf.way import INT8, Way
+from tokenscope.control import Cancelled
 from tokenscope.errors import CapacityError, ModelError
 
 FEW = 5
@@ -29,13 +31,14 @@ def load_weights(checkpoint: Checkpoint, way: Way, device: torch.device) -> tupl
     kind, coded = way.kind, way.name == INT8
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    loading.heard_by_transformers()
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             checkpoint.path, dtype=kind, local_files_only=True, trust_remote_code=False,
             use_safetensors=True, attn_implementation="eager", output_loading_info=True,
             ignore_mismatched_sizes=True, **(int8_load.options() if coded else {}),
         )  # fmt: skip
-    except ModelError:
+    except (ModelError, Cancelled):
         raise
     except MemoryError:
         raise CapacityError(f"{checkpoint.path.name}: does not fit in memory") from None

@@ -43,6 +43,8 @@ class Choice:
         self._echoed = Text()
         self.counts = Counts()
         self.finish: str | None = None
+        self.session: str | None = None
+        self.node: str | None = None
 
     async def parts(self) -> AsyncGenerator[Sent]:
         """What may go out, piece by piece. When it is left early the run ends within a step."""
@@ -51,6 +53,7 @@ class Choice:
             run = await anyio.to_thread.run_sync(
                 self._begin, ears, abandon_on_cancel=False, limiter=self._recorder.threads
             )
+            self.session, self.node = run.session, run.node
             over = False
             try:
                 for part in steps_of(run):

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Request, Response
 
@@ -19,6 +19,7 @@ from tokenscope.server.leaving import Left
 from tokenscope.server.recorder import request as asked
 from tokenscope.server.recorder import shapes
 from tokenscope.server.recorder.answer import Choice, all_of
+from tokenscope.server.recorder.calls import Call
 from tokenscope.server.recorder.state import Recorder
 from tokenscope.server.recorder.text import Sent
 from tokenscope.server.recorder.wire import Asked, ChatRequest, CompletionRequest
@@ -60,8 +61,8 @@ async def completions_route(
         held = None if body.logprobs is None else shapes.legacy_logprobs(sent.words)
         return {"index": n, "text": sent.text, "logprobs": held, "finish_reason": finish}
 
-    call = Call("cmpl", "text_completion", "text_completion", _name(house, body), shape, shape)
-    return await _answer(request, house, recorder, body, call, wanted, k, echo)
+    frame = Frame("cmpl", "text_completion", "text_completion", _name(house, body), shape, shape)
+    return await _answer(request, house, recorder, body, frame, wanted, k, echo)
 
 
 @router.post("/chat/completions")
@@ -89,12 +90,12 @@ async def chat_route(
                 "finish_reason": finish}  # fmt: skip
 
     name = _name(house, body)
-    call = Call("chatcmpl", "chat.completion", "chat.completion.chunk", name, message, delta)
-    return await _answer(request, house, recorder, body, call, wanted, body.top_logprobs or 0)
+    frame = Frame("chatcmpl", "chat.completion", "chat.completion.chunk", name, message, delta)
+    return await _answer(request, house, recorder, body, frame, wanted, body.top_logprobs or 0)
 
 
 @dataclass(frozen=True)
-class Call:
+class Frame:
     """One request's frame: ids, names, and how a choice is written whole and in parts."""
 
     prefix: str
@@ -104,7 +105,7 @@ class Call:
     whole: Shape
     part: Shape
 
-    def frame(self, streamed: bool) -> dict[str, Any]:
+    def around(self, streamed: bool) -> dict[str, Any]:
         """What stands around choices."""
         return {
             "id": f"{self.prefix}-{secrets.token_hex(12)}",
@@ -114,36 +115,52 @@ class Call:
 
 
 async def _answer(
-    request: Request, house: House, recorder: Recorder, body: Asked, call: Call,
+    request: Request, house: House, recorder: Recorder, body: Asked, frame: Frame,
     wanted: list[Wanted], k: int, echo: bool = False,
 ) -> Response:  # fmt: skip
     recorder.admit()
     choices = [Choice(house, recorder, w, asked.stops(body), k, echo) for w in wanted]
+    kind: Literal["chat", "completion"] = "chat" if isinstance(body, ChatRequest) else "completion"
+    kept = recorder.calls.begin(
+        request.headers.get("user-agent", ""), kind, frame.model, bool(body.stream), choices
+    )
     if body.stream:
         told = bool(body.stream_options and body.stream_options.include_usage)
-        parts = Chunks(call, choices, told)
-        await parts.first()  # what is refused is refused with a status
-        return Streamed(parts)
+        parts = Chunks(frame, choices, told)
+        try:
+            await parts.first()  # what is refused is refused with a status
+        except BaseException as error:
+            kept.end(error)
+            raise
+        return Streamed(parts, kept)
     leaving = asyncio.ensure_future(gone(request.receive))
     try:
         found = await all_of(choices, leaving)
+        kept.end(left=found is None)
+    except BaseException as error:
+        kept.end(error)
+        raise
     finally:
         leaving.cancel()
     if found is None:
         raise Left
-    rows = [call.whole(n, s, c.finish) for n, (s, c) in enumerate(zip(found, choices, strict=True))]
-    frame = {**call.frame(False), "choices": rows, "usage": _usage(choices)}
-    return Response(json.dumps(frame), media_type="application/json")
+    rows = [
+        frame.whole(n, s, c.finish) for n, (s, c) in enumerate(zip(found, choices, strict=True))
+    ]
+    whole = {**frame.around(False), "choices": rows, "usage": _usage(choices)}
+    return Response(json.dumps(whole), media_type="application/json")
 
 
 class Chunks:
     """The events of a streamed answer, choice after choice as they come."""
 
-    def __init__(self, call: Call, choices: list[Choice], told: bool) -> None:
-        self._call, self._choices, self._told = call, choices, told
-        self._frame = call.frame(True)
+    def __init__(self, frame: Frame, choices: list[Choice], told: bool) -> None:
+        self._shape, self._choices, self._told = frame, choices, told
+        self._frame = frame.around(True)
         self._items = self._all()
         self._held: bytes | None = None
+        self.over = False
+        self.error: Exception | None = None
 
     async def first(self) -> None:
         """Wait for the first event. Raises what the run refuses."""
@@ -156,10 +173,13 @@ class Chunks:
             async for item in self._items:
                 yield item
         except TokenScopeError as error:
+            self.error = error
             yield _event(shapes.error_body(error.status, error.code, str(error)))
-        except Exception:
+        except Exception as error:
+            self.error = error
             log.exception("a completion failed")
             yield _event(shapes.error_body(500, "internal", "the server's log says why"))
+        self.over = True
         yield b"data: [DONE]\n\n"
 
     async def close(self) -> None:
@@ -171,10 +191,10 @@ class Chunks:
             parts = choice.parts()
             try:
                 async for sent in parts:
-                    yield self._choice(self._call.part(n, sent, None))
+                    yield self._choice(self._shape.part(n, sent, None))
             finally:
                 await parts.aclose()
-            yield self._choice(self._call.part(n, Sent(), choice.finish or "stop"))
+            yield self._choice(self._shape.part(n, Sent(), choice.finish or "stop"))
         if self._told:
             yield _event({**self._frame, "choices": [], "usage": _usage(self._choices)})
 
@@ -187,18 +207,19 @@ class Streamed(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, parts: Chunks) -> None:
+    def __init__(self, parts: Chunks, kept: Call) -> None:
         super().__init__()
         del self.headers["content-length"]
         self.headers["cache-control"] = "no-store"
         self.headers["x-accel-buffering"] = "no"
-        self._parts = parts
+        self._parts, self._kept = parts, kept
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await while_read(self._send(send), receive)
         finally:
             await self._parts.close()
+            self._kept.end(self._parts.error, left=not self._parts.over)
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 
 from tokenscope.errors import BusyError
+from tokenscope.server.recorder.calls import Calls, product
 from tokenscope.server.recorder.redact import Redaction
 from tokenscope.store import Store
 from tokenscope.store.rows import now
@@ -22,7 +22,6 @@ from tokenscope.trace.edits import Edit
 
 BRANCHES = 500  # of a session; then the next one begins
 TITLE = "Recorder: "  # a session that is renamed is no longer the recorder's to forget
-PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
 class RateError(BusyError):
@@ -60,6 +59,7 @@ class Recorder:
         self.edits = tuple(edits)
         self.paused = False
         self.requests = self.recorded = self.refused = 0
+        self.calls = Calls()
         self._places = places
         self.threads = anyio.CapacityLimiter(places)
         self._turns: asyncio.Semaphore | None = None
@@ -115,8 +115,7 @@ class Recorder:
 
     def session(self, store: Store, client: str) -> str:
         """The session of a client and day, made when there is none; ``client``: its User-Agent."""
-        found = PRODUCT.search(client)
-        title = f"{TITLE}{found.group() if found else 'client'}, {datetime.now(UTC):%Y-%m-%d}"
+        title = f"{TITLE}{product(client)}, {datetime.now(UTC):%Y-%m-%d}"
         with self._guard:
             held = self._sessions.get(title)
             if held is None:

@@ -51,11 +51,16 @@ class Recorded(Decode):
 
 
 class Begun:
-    """A run under way. ``cancel`` ends it within a step; ``finish`` says why it ended."""
+    """A run under way. ``cancel`` ends it within a step; ``session`` and ``node``: where it is
+    written, None where it is not."""
 
-    def __init__(self, tap: Tap, cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, tap: Tap, cancel: Callable[[], None], session: str | None = None,
+        node: str | None = None,
+    ) -> None:  # fmt: skip
         self.tap = tap
         self.cancel = cancel
+        self.session, self.node = session, node
 
 
 def begin(house: House, recorder: Recorder, wanted: Wanted, ears: Ears) -> Begun:
@@ -77,7 +82,7 @@ def begin(house: House, recorder: Recorder, wanted: Wanted, ears: Ears) -> Begun
 
         info = beginning.go(tap, session, work=work)  # type: ignore[arg-type]
         job = house.jobs.get(info.run)
-        return Begun(tap, job.cancel)
+        return Begun(tap, job.cancel, info.session, info.node)
 
 
 def _kept(body: wire.GenerateRequest, recorder: Recorder) -> wire.GenerateRequest:

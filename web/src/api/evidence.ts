@@ -1,0 +1,23 @@
+/** Findings of a branch, and the risk mass of one. */
+import { askJson } from './client'
+import type { components } from './schema'
+
+type S = components['schemas']
+
+export type FindingsInfo = S['FindingsResponse']
+export type Finding = S['FindingResponse']
+export type Risk = S['RiskResponse']
+
+const id = encodeURIComponent
+
+export const evidenceApi = {
+  findings: (node: string, signal?: AbortSignal) =>
+    askJson<FindingsInfo>('GET', `nodes/${id(node)}/findings`, undefined, signal),
+  risk: (node: string, finding: Finding, signal?: AbortSignal) =>
+    askJson<Risk>(
+      'GET',
+      `nodes/${id(node)}/risk?rule=${id(finding.rule)}&start=${finding.start}`,
+      undefined,
+      signal,
+    ),
+}
