@@ -25,6 +25,7 @@ import numpy as np
 
 from tokenscope.errors import UnknownName
 from tokenscope.evidence.bounds import Bound, exact, quantile, wilson
+from tokenscope.evidence.check import CHECKS
 from tokenscope.trace.findings import GRADES
 
 KNOWN = ("parse_rate", "error_rate", "SUBJECT.risk", "SUBJECT.count", "surprisal.token.p99",
@@ -79,6 +80,22 @@ class Figures:
                     row[1] += flip
                     row[2] += kl
 
+    @classmethod
+    def check(cls, names: Iterable[str], drift: bool = False) -> None:
+        """Whether each is a figure that there can be, before hours are spent on it; ``drift``: a
+        baseline is there. A subject that nothing can be found of would pass every gate.
+
+        Raises UnknownName.
+        """
+        empty = cls()
+        empty._drifted = drift
+        for name in names:
+            empty.figure(name)
+            subject, _, what = name.rpartition(".")
+            if what in ("risk", "count") and not _possible(subject):
+                raise UnknownName("figure: subject", subject, (*GRADES, *CHECKS.names(), "any",
+                                  "CWE-78", "bandit/B602"))  # fmt: skip
+
     def figure(self, name: str) -> Bound:
         """The bound of a name. Raises UnknownName."""
         if name == "parse_rate":
@@ -107,6 +124,11 @@ class Figures:
         if self._drifted:
             names += ["drift.kl.mean", "drift.kl.p99", "drift.kl.max", "drift.flips"]
         return {n: self.figure(n) for n in names}
+
+
+def _possible(subject: str) -> bool:
+    known = subject in GRADES or subject in CHECKS or subject == "any"
+    return known or bool(re.fullmatch(r"CWE-\d{1,5}|[^/\s]+/\S+", subject))
 
 
 def subjects(finding: Mapping[str, Any]) -> tuple[str, ...]:

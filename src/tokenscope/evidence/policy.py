@@ -145,13 +145,18 @@ def read_policy(path: Path) -> Policy:
             data = opened.read(_MOST + 1)
     except OSError as error:
         raise InputError("--policy", f"cannot be read: {error.strerror}") from error
+    return policy_text(data, "--policy")
+
+
+def policy_text(data: bytes, field: str = "policy") -> Policy:
+    """A policy from the bytes of a TOML file. Raises InputError, which names the key."""
     if len(data) > _MOST:
-        raise InputError("--policy", f"holds more than {_MOST} bytes")
+        raise InputError(field, f"holds more than {_MOST} bytes")
     try:
         held = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         where = re.search(r"\(at line \d+, column \d+\)", str(error))
-        raise InputError("--policy", f"is not TOML {where.group() if where else ''}") from None
+        raise InputError(field, f"is not TOML {where.group() if where else ''}") from None
     return policy_of(held)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def audit(
         WRITERS.get(name)
     if not 1 <= processes <= 256:
         raise InputError("processes", "must lie in 1..256")
+    Figures.check((g.figure for g in wanted.gates), baseline is not None)
     options = plan.options()  # a rule pack that cannot be read is told before a model is loaded
     if "semgrep" in plan.checks:  # and so is a program that is not there
         CHECKS.get("semgrep")(Code(b"", "text"), options)
@@ -88,12 +89,13 @@ def audit(
     try:
         todo = (e for e in refused.taken(entries) if key(e.id) not in records.done)
         if processes == 1:
-            done = here(engine, todo, plan, baseline)
+            done = here(engine, todo, plan, baseline, control)
         else:
             how = opening or _opening(engine)
             other = None if baseline is None else _opening(baseline)
             done = shared_out(how, todo, plan, processes, other)
         begun = len(records.done)
+        control.step(begun, max(total, begun), "cases")
         for n, record in enumerate(done, begun + 1):
             records.add(record)
             control.step(n + refused.total, max(total, n + refused.total), "cases")
@@ -149,10 +151,15 @@ def plan_of(policy: Policy, settings: Mapping[str, Any]) -> Plan:
 
 
 def gather(
-    folder: Path, policy: Policy, refused: Sequence[dict[str, Any]] = (), total: int = 0
-) -> Report:
-    """The report of what the journal of ``folder`` holds. Raises InputError, UnknownName."""
-    header, cases = read_records(folder)
+    folder: Path, policy: Policy, refused: Sequence[dict[str, Any]] = (), total: int = 0,
+    each: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Report:  # fmt: skip
+    """The report of what the journal of ``folder`` holds; ``each`` is told every case on the way.
+
+    Raises InputError, UnknownName.
+    """
+    header, held = read_records(folder)
+    cases = held if each is None else _told(held, each)
     figures = Figures()
     figures.refused = total
     worst, groups, errors = collect(cases, figures, MOST)
@@ -161,6 +168,14 @@ def gather(
     return Report(
         folder, header, figures, verdicts, worst, groups, said, total + figures.errors
     )  # fmt: skip
+
+
+def _told(
+    cases: Iterable[dict[str, Any]], each: Callable[[Mapping[str, Any]], None]
+) -> Iterator[dict[str, Any]]:
+    for case in cases:
+        each(case)
+        yield case
 
 
 def write(report: Report, folder: Path, formats: Sequence[str] = ()) -> dict[str, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from tokenscope.code.views import language_of, rolled
+from tokenscope.control import QUIET, Cancelled, Control
 from tokenscope.decode.engine import Engine
+from tokenscope.decode.step import Step
 from tokenscope.errors import CapacityError, TokenScopeError
 from tokenscope.evidence.cases import Case
 from tokenscope.evidence.check import Options, Ranges
@@ -23,6 +25,7 @@ from tokenscope.runs.drift import drift_of
 from tokenscope.runs.generate import generate
 from tokenscope.runs.many import together
 from tokenscope.runs.risk import risk
+from tokenscope.runs.run import Run
 from tokenscope.runs.settings import Settings
 from tokenscope.runs.windows import score
 from tokenscope.trace.findings import Finding
@@ -76,10 +79,11 @@ def seed_of(base: int, case: str, sample: int) -> int:
 
 
 def audit_case(
-    engine: Engine, case: Case, plan: Plan, options: Options, baseline: Engine | None = None
-) -> dict[str, Any]:
+    engine: Engine, case: Case, plan: Plan, options: Options, baseline: Engine | None = None,
+    control: Control = QUIET,
+) -> dict[str, Any]:  # fmt: skip
     """The record of a case: plain values. An error of the case alone is kept in it. ``baseline``:
-    another build of the model, against which drift is measured."""
+    another build of the model, against which drift is measured. Raises Cancelled."""
     record: dict[str, Any] = {
         "case": case.id, "path": case.path, "line": case.line,
         "form": "code" if case.code is not None else "prompt", "error": None, "samples": [],
@@ -89,14 +93,14 @@ def audit_case(
         if case.code is not None:
             trace = score(engine, case.code, language=case.language).result()
             record["samples"] = [sample_of(trace, 0, None, case, plan, options)]
-            _add_risks(engine, trace, record["samples"][0], plan, options, set())
+            _add_risks(engine, trace, record["samples"][0], plan, options, set(), control)
             _add_drift(engine, baseline, trace, record["samples"][0])
         else:
             known: set[str] = set()
-            for number, trace in _continued(engine, case, plan):
+            for number, trace in _continued(engine, case, plan, control):
                 seed = seed_of(plan.seed, case.id, number)
                 made = sample_of(trace, number, seed, case, plan, options)
-                _add_risks(engine, trace, made, plan, options, known)
+                _add_risks(engine, trace, made, plan, options, known, control)
                 _add_drift(engine, baseline, trace, made)
                 record["samples"].append(made)
     except TokenScopeError as error:
@@ -105,7 +109,7 @@ def audit_case(
     return record
 
 
-def _continued(engine: Engine, case: Case, plan: Plan) -> list[tuple[int, Trace]]:
+def _continued(engine: Engine, case: Case, plan: Plan, control: Control) -> list[tuple[int, Trace]]:
     # what is kept of earlier cases, and what speculation costs today, would show in last digits
     common = Settings(**{**plan.settings, "attention": "none", "speculate": "none"})
     engine.prefixes.clear()
@@ -122,7 +126,12 @@ def _continued(engine: Engine, case: Case, plan: Plan) -> list[tuple[int, Trace]
                     settings=settings,
                 )  # fmt: skip
 
-    made = {n: run.trace for n, run in together(begun())}
+    def watched(number: int, run: Run, step: Step) -> None:
+        if control.cancelled:
+            run.cancel()
+            raise Cancelled("samples")
+
+    made = {n: run.trace for n, run in together(begun(), watch=watched)}
     return sorted(made.items())
 
 
@@ -151,7 +160,7 @@ def sample_of(
 
 def _add_risks(
     engine: Engine, trace: Trace, sample: dict[str, Any], plan: Plan, options: Options,
-    known: set[str],
+    known: set[str], control: Control,
 ) -> None:  # fmt: skip
     """The risk mass of every rule's first finding in a case, where the plan asks for it."""
     sample["risks"] = []
@@ -163,11 +172,22 @@ def _add_risks(
         known.add(held["rule"])
         finding = Finding.from_json(held)
         try:
-            made = risk(engine, trace, finding, options=options, **plan.risk).to_json()
+            made = risk(
+                engine,
+                trace,
+                finding,
+                options=options,
+                control=Control(cancelled=_asks(control)),
+                **plan.risk,
+            ).to_json()
         except TokenScopeError as error:
             sample["notes"].append(f"risk of {held['rule']}: not enumerated: {error}")
             continue
         sample["risks"].append({**made, "findings": [number]})
+
+
+def _asks(control: Control) -> Callable[[], bool]:
+    return lambda: control.cancelled
 
 
 def _add_drift(

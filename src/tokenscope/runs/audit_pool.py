@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import TokenScopeError
 from tokenscope.evidence.cases import Case
@@ -38,12 +39,13 @@ class Opening:
 
 
 def here(
-    engine: Engine, cases: Iterable[Case], plan: Plan, baseline: Engine | None = None
-) -> Iterator[dict[str, Any]]:
-    """The records of the cases, made in this process."""
+    engine: Engine, cases: Iterable[Case], plan: Plan, baseline: Engine | None = None,
+    control: Control = QUIET,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """The records of the cases, made in this process. Raises Cancelled."""
     options = plan.options()
     for case in cases:
-        yield audit_case(engine, case, plan, options, baseline)
+        yield audit_case(engine, case, plan, options, baseline, control)
 
 
 def shared_out(

@@ -15,6 +15,8 @@ from fastapi import FastAPI
 from tokenscope.records import FOLDER
 from tokenscope.server import faults, gallery, page
 from tokenscope.server.access import Access
+from tokenscope.server.audit_job import FOLDER as AUDITS
+from tokenscope.server.audit_job import Audits
 from tokenscope.server.bodies import Bodies
 from tokenscope.server.books import Books
 from tokenscope.server.house import House
@@ -81,5 +83,6 @@ def open_house(
     books = Books(store.path / FOLDER, key)
     books.settle(store)
     jobs = Jobs(most_runs, unattended, books.keep)
-    house = House(models, store, books, jobs, gallery.read(), recorder=recorder)
+    audits = Audits(store.path / AUDITS)
+    house = House(models, store, books, audits, jobs, gallery.read(), recorder=recorder)
     return Served(guarded(routes_of(house, folder), access), house)

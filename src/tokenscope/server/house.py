@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from tokenscope.runs.structure import Followers
+from tokenscope.server.audit_job import Audits
 from tokenscope.server.books import Books
 from tokenscope.server.explore_job import Explorations
 from tokenscope.server.jobs import Jobs
@@ -27,6 +28,7 @@ class House:
     models: Models
     store: Store
     books: Books
+    audits: Audits
     jobs: Jobs = field(default_factory=Jobs)
     gallery: list[GalleryItem] = field(default_factory=list)
     followers: Followers = field(default_factory=Followers)

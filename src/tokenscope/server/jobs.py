@@ -33,7 +33,7 @@ ENDED_MOST = 256  # or so many while they ended less than
 ENDED_SECONDS = 60.0  # ago
 PROGRESS_EVERY = 0.1  # a reader needs no more than ten progress events a second
 
-Kind = Literal["generate", "fork", "score", "explain", "explore", "patch", "load", "fetch"]
+Kind = Literal["generate", "fork", "score", "explain", "explore", "patch", "load", "fetch", "audit"]
 
 
 class Work(Protocol):
@@ -66,6 +66,7 @@ class Job:
         self.ended = False
         self.attended = False  # a client waits for it, so no page has to watch
         self.progress: tuple[int, int, str] | None = None
+        self._first: int | None = None  # pieces that were done before it began
         self._jobs = jobs
         self._tokens = 0
         self._told = 0.0
@@ -82,11 +83,12 @@ class Job:
         self.work.cancel()
 
     def info(self) -> wire.JobInfo:
-        """Where it stands. The estimate goes by the pieces done so far."""
+        """Where it stands. The estimate goes by the pieces that it has done so far."""
         done, total, what = self.progress or (0, None, "")
         left = None
-        if total and done and not self.ended:
-            left = round((time.monotonic() - self._began) * (total - done) / done, 1)
+        own = done - (self._first or 0)
+        if total and own > 0 and not self.ended:
+            left = round((time.monotonic() - self._began) * (total - done) / own, 1)
         return wire.JobInfo(
             run=self.id, kind=self.kind, node=self.node or None, session=self.session or None,
             running=not self.ended, done=done, total=total, what=what, left_s=left,
@@ -102,6 +104,11 @@ class Job:
         self.ended = True
 
     # --- asked by the work --------------------------------------------------------------------
+    @property
+    def stopping(self) -> bool:
+        """Whether the whole server is about to stop."""
+        return self._jobs.closed
+
     def record(self, payload: Mapping[str, Any]) -> None:
         """Put what was done into the records of the server."""
         told = {"job": self.kind, "run": self.id, "node": self.node, "session": self.session}
@@ -135,6 +142,8 @@ class Job:
 
     def step(self, done: int, total: int, what: str = "") -> None:
         """Progress, for the event stream and for whoever asks where the job stands."""
+        if self._first is None:
+            self._first = done
         self.progress = (done, total, what)
         now = time.monotonic()
         if done in (0, total) or now - self._told >= PROGRESS_EVERY:

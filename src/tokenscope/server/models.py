@@ -153,7 +153,12 @@ class Models:
 
     def maker(self, trace: Trace) -> Model:
         """The model that made a trace. Raises ModelNotLoaded when it is not loaded."""
-        made, name, dtype = trace.origin.model_digest, trace.origin.model, trace.origin.dtype
+        origin = trace.origin
+        return self.known(origin.model_digest, origin.model, origin.dtype, "this branch")
+
+    def known(self, made: str, name: str, dtype: str, what: str) -> Model:
+        """The loaded model with this digest. Raises ModelNotLoaded, which says that ``what`` was
+        made by it."""
         with self._guard:
             same = [
                 o.model for o in self._offers.values()
@@ -164,9 +169,9 @@ class Models:
             known = [o for o in self._offers.values() if made == o.digest or name == o.name]
         if known:
             raise ModelNotLoaded(
-                f"this branch was made by {name}, which is not loaded; load it first", known[0].id
+                f"{what} was made by {name}, which is not loaded; load it first", known[0].id
             )
-        raise ModelNotLoaded(f"this branch was made by {name}, which this server does not offer")
+        raise ModelNotLoaded(f"{what} was made by {name}, which this server does not offer")
 
     @contextmanager
     def reader(self, trace: Trace) -> Iterator[Model | None]:

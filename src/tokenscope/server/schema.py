@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from tokenscope.server import (
+    audit_routes,
     decoding,
     edit_routes,
     evidence_routes,
@@ -25,6 +26,7 @@ from tokenscope.server import (
     storage_routes,
     structure_routes,
 )
+from tokenscope.server.audit_wire import AuditMessage
 from tokenscope.server.explain_wire import ExplainMessage, PatchMessage
 from tokenscope.server.explore_wire import ExploreMessage
 from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
@@ -34,7 +36,8 @@ def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
         routes, model_routes, library_routes, recorder_routes, decoding, edit_routes,
-        numbers, explain_routes, explore_routes, structure_routes, evidence_routes, storage_routes,
+        numbers, explain_routes, explore_routes, structure_routes, evidence_routes,
+        audit_routes, storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
 
@@ -51,7 +54,8 @@ def document() -> dict[str, Any]:
     schemas = found["components"]["schemas"]
     template = "#/components/schemas/{model}"
     shapes: dict[str, Any] = {
-        "FeedEvent": HelloEvent | StreamMessage | ExplainMessage | PatchMessage | ExploreMessage,
+        "FeedEvent": HelloEvent | StreamMessage | ExplainMessage | PatchMessage | ExploreMessage
+        | AuditMessage,
         "ErrorResponse": ErrorResponse,
     }  # fmt: skip
     for name, shape in shapes.items():

@@ -374,7 +374,9 @@ class JobInfo(Response):
     """
 
     run: str
-    kind: Literal["generate", "fork", "score", "explain", "explore", "patch", "load", "fetch"]
+    kind: Literal[
+        "generate", "fork", "score", "explain", "explore", "patch", "load", "fetch", "audit"
+    ]
     node: str | None
     session: str | None
     running: bool

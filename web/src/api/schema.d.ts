@@ -4,6 +4,131 @@
  */
 
 export interface paths {
+    "/api/audits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Audits Route
+         * @description The audits in the data folder, newest first.
+         */
+        get: operations["audits_route"];
+        put?: never;
+        /**
+         * Audit Route
+         * @description Begin one: a job whose events are AuditEvents.
+         */
+        post: operations["audit_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audits/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One Audit Route
+         * @description One audit as far as it has come.
+         */
+        get: operations["one_audit_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audits/{name}/files/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * File Route
+         * @description One output file, as an attachment; only names of the list that the audit tells.
+         */
+        get: operations["file_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audits/{name}/open": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Open Route
+         * @description A sample as a branch that every view can show: its very tokens, measured again. A token of a
+         *     finding has the same index there.
+         */
+        post: operations["open_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audits/{name}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume Route
+         * @description Go on with one that has stopped before its end: what is done is not done again.
+         */
+        post: operations["resume_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audits/{name}/sample": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sample Route
+         * @description One sample with its tokens, findings and what else could have stood there.
+         */
+        get: operations["sample_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/columns": {
         parameters: {
             query?: never;
@@ -702,6 +827,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/policy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Policy Route
+         * @description What a policy may say.
+         */
+        get: operations["policy_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/recorder": {
         parameters: {
             query?: never;
@@ -1116,6 +1261,18 @@ export interface components {
             internals: boolean;
         };
         /**
+         * AlternativeInfo
+         * @description What could have stood there.
+         */
+        AlternativeInfo: {
+            /** Chosen */
+            chosen: boolean;
+            /** Logprob */
+            logprob: number;
+            /** Text */
+            text: string;
+        };
+        /**
          * AttendShape
          * @description Steer attention: attention to some of the prompt's tokens times a factor, 0 blocks it.
          */
@@ -1210,6 +1367,163 @@ export interface components {
             value: number;
             /** Values */
             values: (number | null)[];
+        };
+        /**
+         * AuditFile
+         * @description A file that can be fetched. ``bytes`` null: it is made when it is asked for.
+         */
+        AuditFile: {
+            /** Bytes */
+            bytes: number | null;
+            /** Name */
+            name: string;
+            /** Type */
+            type: string;
+        };
+        /**
+         * AuditInfo
+         * @description One audit in the list. ``status``: ``running``, or how it ended (``interrupted``: the server
+         *     stopped; can be resumed like a cancelled or failed one, if ``resumable``).
+         *
+         *     ``state``: what its gates came to, once it is done. ``run``: the job while it runs. ``done`` of
+         *     ``total`` cases (null: unknown); ``left_s``: seconds that it may still take. ``samples``,
+         *     ``findings``: null until it is done.
+         */
+        AuditInfo: {
+            /** Created */
+            created: string;
+            /** Done */
+            done: number;
+            /** Error */
+            error: string | null;
+            /** Errors */
+            errors: number | null;
+            /** Findings */
+            findings: number | null;
+            /** Id */
+            id: string;
+            /** Left S */
+            left_s: number | null;
+            /** Model */
+            model: string;
+            /** Model Digest */
+            model_digest: string;
+            /** Resumable */
+            resumable: boolean;
+            /** Run */
+            run: string | null;
+            /** Samples */
+            samples: number | null;
+            /** State */
+            state: ("passed" | "failed" | "undecided" | "no gates") | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "running" | "done" | "cancelled" | "failed" | "interrupted";
+            /** Title */
+            title: string;
+            /** Total */
+            total: number | null;
+        };
+        /**
+         * AuditMessage
+         * @description An event of an audit, as it travels: progress in cases, then its end.
+         */
+        AuditMessage: {
+            /** Event */
+            event: components["schemas"]["ProgressEvent"] | components["schemas"]["DoneEvent"] | components["schemas"]["ErrorEvent"];
+            /**
+             * Kind
+             * @constant
+             */
+            kind: "audit";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
+        };
+        /**
+         * AuditRequest
+         * @description Prompts of the gallery (``gallery``: their ids), an uploaded file (``prompts``: its text,
+         *     JSON lines or CSV), or both; held against ``policy`` (TOML, "" for none).
+         *
+         *     ``samples``, ``temperature`` ... go over what the policy says. ``model``: the id of a loaded
+         *     one; without it the first.
+         */
+        AuditRequest: {
+            /**
+             * Form
+             * @default jsonl
+             * @enum {string}
+             */
+            form?: "jsonl" | "csv";
+            /**
+             * Gallery
+             * @default []
+             */
+            gallery?: string[];
+            /** Max New Tokens */
+            max_new_tokens?: number | null;
+            /** Model */
+            model?: string | null;
+            /**
+             * Policy
+             * @default
+             */
+            policy?: string;
+            /**
+             * Prompts
+             * @default
+             */
+            prompts?: string;
+            /** Samples */
+            samples?: number | null;
+            /** Seed */
+            seed?: number | null;
+            /** Temperature */
+            temperature?: number | null;
+            /**
+             * Title
+             * @default
+             */
+            title?: string;
+        };
+        /**
+         * AuditResponse
+         * @description An audit as far as it has come. Gates and cases stand worst first; at most 200 cases and
+         *     200 groups are sent (``cases_total``, ``groups_total``: how many there are).
+         */
+        AuditResponse: {
+            /** Cases */
+            cases: components["schemas"]["CaseInfo"][];
+            /** Cases Total */
+            cases_total: number;
+            /** Drift */
+            drift: components["schemas"]["DriftInfo"][];
+            /** Figures */
+            figures: components["schemas"]["FigureInfo"][];
+            /** Files */
+            files: components["schemas"]["AuditFile"][];
+            /** Gates */
+            gates: components["schemas"]["GateInfo"][];
+            /** Groups */
+            groups: components["schemas"]["GroupInfo"][];
+            /** Groups Total */
+            groups_total: number;
+            info: components["schemas"]["AuditInfo"];
+            /** Limits */
+            limits: string[];
+            /** Policy */
+            policy: string;
+            /** Refused */
+            refused: components["schemas"]["RefusedInfo"][];
+            /** Refused Total */
+            refused_total: number;
+            /** Settings */
+            settings: {
+                [key: string]: unknown;
+            };
         };
         /**
          * BanCodeShape
@@ -1353,6 +1667,58 @@ export interface components {
             until?: number | null;
         };
         /**
+         * BoundInfo
+         * @description ``value`` in ``lower..upper`` from ``n`` units, by ``method``.
+         */
+        BoundInfo: {
+            /** Lower */
+            lower: number | null;
+            /** Method */
+            method: string;
+            /** N */
+            n: number;
+            /** Upper */
+            upper: number | null;
+            /** Value */
+            value: number | null;
+        };
+        /**
+         * CaseInfo
+         * @description A case, see ``evidence.review``. ``severity`` "": no finding but perhaps of syntax.
+         */
+        CaseInfo: {
+            /** Case */
+            case: string;
+            /** Error */
+            error: string | null;
+            /** Excerpt */
+            excerpt: string;
+            /** Findings */
+            findings: number;
+            /** Form */
+            form: string;
+            /** Judged */
+            judged: number;
+            /** Line */
+            line: number;
+            /** Parsed */
+            parsed: number;
+            /** Path */
+            path: string;
+            risk: components["schemas"]["BoundInfo"];
+            /** Rules */
+            rules: string[];
+            /** Samples */
+            samples: number;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "" | "low" | "medium" | "high";
+            /** Surprisal Max */
+            surprisal_max: number | null;
+        };
+        /**
          * ChoiceInfo
          * @description One way of loading: bytes at the peak of the process, by parts (``base``: the process without
          *     a model; ``packed``: a second copy that makes steps faster; ``cache``: keys and values;
@@ -1482,6 +1848,20 @@ export interface components {
              * @enum {string}
              */
             type: "done";
+        };
+        /**
+         * DriftInfo
+         * @description Drift from the baseline over tokens of one kind.
+         */
+        DriftInfo: {
+            /** Flips */
+            flips: number;
+            /** Kind */
+            kind: string;
+            /** Mean Kl */
+            mean_kl: number;
+            /** Tokens */
+            tokens: number;
         };
         /**
          * EditField
@@ -1921,7 +2301,16 @@ export interface components {
             /** Unexplored */
             unexplored: number;
         };
-        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"] | components["schemas"]["ExploreMessage"];
+        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"] | components["schemas"]["ExploreMessage"] | components["schemas"]["AuditMessage"];
+        /**
+         * FigureInfo
+         * @description A figure by its name, gate or not.
+         */
+        FigureInfo: {
+            bound: components["schemas"]["BoundInfo"];
+            /** Name */
+            name: string;
+        };
         /**
          * FindingResponse
          * @description What a check detected at the bytes ``start..end``; ``tokens``: half-open, null where the
@@ -2040,6 +2429,39 @@ export interface components {
             why: string;
         };
         /**
+         * GateInfo
+         * @description A gate: the ``end`` of the interval held against ``limit``. ``margin``: kept by so much, or
+         *     missed by, where negative; ``why``: the same as a sentence.
+         */
+        GateInfo: {
+            bound: components["schemas"]["BoundInfo"];
+            /**
+             * End
+             * @enum {string}
+             */
+            end: "lower" | "upper";
+            /** Figure */
+            figure: string;
+            /** Gate */
+            gate: string;
+            /** Limit */
+            limit: number;
+            /** Margin */
+            margin: number | null;
+            /**
+             * Operator
+             * @enum {string}
+             */
+            operator: "<=" | ">=";
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "passed" | "failed" | "undecided";
+            /** Why */
+            why: string;
+        };
+        /**
          * GenerateRequest
          * @description A new root branch. Exactly one of: ``prompt``; ``messages``; ``prompt`` with ``suffix``.
          *
@@ -2097,6 +2519,33 @@ export interface components {
             until?: number | null;
         };
         /**
+         * GroupInfo
+         * @description The findings by one rule in one case: ``count`` of them, in a share ``risk`` of its samples.
+         *
+         *     ``sample``, ``finding``: the first; ``line``, ``column`` (from 1) and ``snippet`` of it.
+         */
+        GroupInfo: {
+            /** Case */
+            case: string;
+            /** Column */
+            column: number;
+            /** Count */
+            count: number;
+            finding: components["schemas"]["FindingResponse"];
+            /** Form */
+            form: string;
+            /** Line */
+            line: number;
+            mass: components["schemas"]["MassInfo"] | null;
+            /** Path */
+            path: string;
+            risk: components["schemas"]["BoundInfo"];
+            /** Sample */
+            sample: number;
+            /** Snippet */
+            snippet: string;
+        };
+        /**
          * HelloEvent
          * @description First event of a view: the jobs in it as they stand. It is no event of a job: no id.
          */
@@ -2123,7 +2572,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "generate" | "fork" | "score" | "explain" | "explore" | "patch" | "load" | "fetch";
+            kind: "generate" | "fork" | "score" | "explain" | "explore" | "patch" | "load" | "fetch" | "audit";
             /** Left S */
             left_s: number | null;
             /** Node */
@@ -2249,6 +2698,26 @@ export interface components {
             free: number;
             /** Models */
             models: components["schemas"]["LibraryEntry"][];
+        };
+        /**
+         * MassInfo
+         * @description The risk mass of a finding, where the policy asks for it; see ``RiskResponse``.
+         */
+        MassInfo: {
+            /** At */
+            at: number;
+            /** Decisions */
+            decisions: components["schemas"]["DecisionPoint"][];
+            /** Lower */
+            lower: number;
+            /** Method */
+            method: string;
+            /** Price */
+            price: number | null;
+            /** Said */
+            said: string;
+            /** Upper */
+            upper: number;
         };
         /**
          * Message
@@ -2483,6 +2952,31 @@ export interface components {
             max_memory?: number | null;
         };
         /**
+         * OpenRequest
+         * @description A sample to be opened as a branch.
+         */
+        OpenRequest: {
+            /** Case */
+            case: string;
+            /**
+             * Sample
+             * @default 0
+             */
+            sample?: number;
+        };
+        /**
+         * OpenedResponse
+         * @description The branch that holds the sample. ``run``: the job that measures it, null: it is there.
+         */
+        OpenedResponse: {
+            /** Node */
+            node: string;
+            /** Run */
+            run: string | null;
+            /** Session */
+            session: string;
+        };
+        /**
          * PatchEvent
          * @description A patch map. ``clean``, ``corrupt``: f of the two texts, nats; ``columns``: the base's
          *     tokens, of which the first ``same`` are those of both texts.
@@ -2663,6 +3157,21 @@ export interface components {
             why: string;
         };
         /**
+         * PolicyInfo
+         * @description What a policy may say: ``checks``, those that run where it says nothing, figures that a
+         *     gate may name, and an ``example`` to begin with.
+         */
+        PolicyInfo: {
+            /** Checks */
+            checks: string[];
+            /** Default Checks */
+            default_checks: string[];
+            /** Example */
+            example: string;
+            /** Figures */
+            figures: string[];
+        };
+        /**
          * ProgressEvent
          * @description ``done`` of ``total`` pieces of the stage ``what`` (``prompt``: tokens of the prompt).
          */
@@ -2777,6 +3286,20 @@ export interface components {
         RecorderRequest: {
             /** Paused */
             paused: boolean;
+        };
+        /**
+         * RefusedInfo
+         * @description A line or file that was no case, or a case that could not be done.
+         */
+        RefusedInfo: {
+            /** Id */
+            id: string;
+            /** Line */
+            line: number;
+            /** Reason */
+            reason: string;
+            /** Where */
+            where: string;
         };
         /**
          * RegexShape
@@ -2923,6 +3446,59 @@ export interface components {
             start: number;
             /** Text */
             text: string;
+        };
+        /**
+         * SampleResponse
+         * @description A sample with its tokens: ``data`` base64 of all bytes, ``offsets`` T + 1 into them.
+         *
+         *     ``alternatives``: by token index, at the tokens of findings. ``node``: the branch that it was
+         *     opened as, if it was.
+         */
+        SampleResponse: {
+            /** Alternatives */
+            alternatives: {
+                [key: string]: components["schemas"]["AlternativeInfo"][];
+            };
+            /** Case */
+            case: string;
+            /** Data */
+            data: string;
+            /** Entropy */
+            entropy: (number | null)[];
+            /** Findings */
+            findings: components["schemas"]["FindingResponse"][];
+            /** Finish */
+            finish: string;
+            /** Ids */
+            ids: number[];
+            /** Labels */
+            labels: {
+                [key: string]: string;
+            };
+            /** Language */
+            language: string;
+            /** Masses */
+            masses: {
+                [key: string]: components["schemas"]["MassInfo"];
+            };
+            /** N Prompt */
+            n_prompt: number;
+            /** Node */
+            node: string | null;
+            /** Notes */
+            notes: string[];
+            /** Offsets */
+            offsets: number[];
+            /** Parses */
+            parses: boolean | null;
+            /** Sample */
+            sample: number;
+            /** Seed */
+            seed: number | null;
+            /** Session */
+            session: string | null;
+            /** Surprisal */
+            surprisal: (number | null)[];
         };
         /**
          * ScoreRequest
@@ -3423,6 +3999,229 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    audits_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditInfo"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    audit_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AuditRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    one_audit_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    file_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+                file: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    open_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OpenRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenedResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    resume_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    sample_route: {
+        parameters: {
+            query: {
+                case: string;
+                sample?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SampleResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     columns_route: {
         parameters: {
             query?: never;
@@ -4623,6 +5422,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PlanResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    policy_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyInfo"];
                 };
             };
             /** @description Refused. */
