@@ -29,7 +29,10 @@ export function watchReach(f: (reached: boolean) => void): void {
 async function send(method: Method, path: string, body?: unknown, signal?: AbortSignal) {
   const init: RequestInit = { method, credentials: 'same-origin', cache: 'no-store' }
   if (signal) init.signal = signal
-  if (body !== undefined) {
+  if (body instanceof Blob) {
+    init.body = body
+    init.headers = { 'content-type': 'application/octet-stream' }
+  } else if (body !== undefined) {
     init.body = JSON.stringify(body)
     init.headers = { 'content-type': 'application/json' }
   }
@@ -99,7 +102,8 @@ export const api = {
   restoreSession: (session: string) => json<SessionInfo>('POST', `sessions/${id(session)}/restore`),
   storage: () => json<StorageInfo>('GET', 'storage'),
   purge: () => json<StorageInfo>('POST', 'storage/purge'),
-  exportAddress: (session: string, format: 'json' | 'csv') =>
+  importSession: (file: Blob) => json<Session>('POST', 'sessions/import', file),
+  exportAddress: (session: string, format: 'json' | 'csv' | 'tscope') =>
     `api/sessions/${id(session)}/export?format=${format}`,
   trace: (node: string, signal?: AbortSignal) =>
     json<TraceInfo>('GET', `nodes/${id(node)}`, undefined, signal),

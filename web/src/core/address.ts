@@ -5,9 +5,11 @@ export interface Shown {
   token: number | null
   column: string | null
   view: string | null
+  /** `only` to be read: nothing is decoded or changed. */
+  read: string | null
 }
 
-const NAMES = ['session', 'node', 'token', 'column', 'view'] as const
+const NAMES = ['session', 'node', 'token', 'column', 'view', 'read'] as const
 
 export function readAddress(hash: string): Shown {
   const q = new URLSearchParams(hash.replace(/^#/, ''))
@@ -22,6 +24,7 @@ export function readAddress(hash: string): Shown {
     token: token !== null && /^\d{1,9}$/.test(token) ? Number(token) : null,
     column: word('column'),
     view: word('view'),
+    read: word('read') === 'only' ? 'only' : null,
   }
 }
 

@@ -55,8 +55,14 @@ export const PART_TITLES: Record<(typeof PARTS)[number], string> = {
 export const segments = (way: Way): Segment[] =>
   PARTS.map((part) => ({ part, bytes: way[part] })).filter((s) => s.bytes > 0)
 
-/** The end of the scale on which all ways of a plan are drawn: what is free, or more where one needs more. */
-export const most = (plan: Plan): number => Math.max(plan.free, plan.ceiling ?? 0, ...plan.choices.map((c) => c.total))
+/**
+ * The end of the scale on which all ways of a plan are drawn. What is free is on it, unless that is
+ * so much more that the parts could not be told apart.
+ */
+export function most(plan: Plan): number {
+  const largest = Math.max(1, ...plan.choices.map((c) => c.total))
+  return Math.max(largest, plan.free <= 3 * largest ? plan.free : 0)
+}
 
 /** Whether a way is the one that is loaded already. */
 export const isLoaded = (way: Way, state: ModelState | null): boolean =>
