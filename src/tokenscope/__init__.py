@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tokenscope.errors import TokenScopeError
     from tokenscope.runs.audit import audit
     from tokenscope.runs.compare import compare
+    from tokenscope.runs.compare_syntax import compare_models
     from tokenscope.runs.explain_many import explain_many
     from tokenscope.runs.generate import Settings
     from tokenscope.runs.model import Model, load
@@ -30,6 +31,7 @@ __all__ = [
     "Tree",
     "audit",
     "compare",
+    "compare_models",
     "edits",
     "explain_many",
     "load",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "audit": "tokenscope.runs.audit",
     "compare": "tokenscope.runs.compare",
+    "compare_models": "tokenscope.runs.compare_syntax",
     "explain_many": "tokenscope.runs.explain_many",
     "Model": "tokenscope.runs.model",
     "load": "tokenscope.runs.model",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,6 +138,8 @@ def test_quantile_intervals_cover_the_truth(q: float, n: int) -> None:
 def test_a_quantile_says_when_it_cannot_tell() -> None:
     assert quantile(np.arange(100.0), 0.99).upper == inf
     assert quantile(np.arange(400.0), 0.99).upper < inf
+    wide = quantile(np.arange(1600.0), 0.5)  # its ranks by the normal approximation: 800 ± 39.2
+    assert (wide.lower, wide.upper) == (760.0, 839.0)
     assert quantile([], 0.5).n == 0
 
 
@@ -161,3 +164,38 @@ def test_figures_are_shares_of_samples_not_of_findings() -> None:
         figures.figure("beauty")
     with pytest.raises(UnknownName):
         figures.figure("drift.kl.max")  # there was no baseline
+
+
+def test_a_mass_is_that_of_the_worst_line() -> None:
+    finding = {"rule": "bandit/B602", "source": "bandit", "cwe": 78, "severity": "high"}
+    empty = {"parses": True, "n_prompt": 0, "tokens": {"surprisal": []}, "statements": [],
+             "findings": [], "notes": []}  # fmt: skip
+    spans = [(0.0, 0.015), (0.005, 0.01)]
+    found = [
+        {**empty, "findings": [finding], "risks": [{"lower": a, "upper": b, "findings": [0]}]}
+        for a, b in spans
+    ]
+
+    def judged(gate: str, *samples: Any) -> str:
+        figures = Figures()
+        figures.add({"error": None, "samples": list(samples)})
+        return policy_of({"gates": [gate], "risk": {}}).judge(figures.figure)[0].state
+
+    assert judged("CWE-78.mass_upper <= 0.02", *found) == "passed"
+    assert judged("CWE-78.mass_upper <= 0.01", *found) == "undecided"
+    assert judged("CWE-78.mass_upper <= 0.004", *found) == "failed"
+    # nothing found: a hundred samples leave room for 3.7 %, three hundred for 1.3 %
+    assert judged("CWE-78.mass_upper <= 0.02", *[empty] * 100) == "undecided"
+    assert judged("CWE-78.mass_upper <= 0.02", *[empty] * 300) == "passed"
+    # what could not be measured may be anything
+    blind = {**empty, "findings": [finding], "notes": ["risk of bandit/B602: not enumerated: x"]}
+    assert judged("CWE-78.mass_upper <= 0.02", *found, blind) == "undecided"
+
+
+def test_a_gate_that_nothing_could_fail_is_refused() -> None:
+    Figures.check(["bandit.count", "go/tls-off.risk", "any.risk", "high.count", "CWE-78.mass"])
+    for name in ("bandt.count", "CWE78.risk", ".risk", "parse", "drift.kl.max"):
+        with pytest.raises(UnknownName):
+            Figures.check([name])
+    with pytest.raises(InputError, match="needs a"):
+        Figures.check(["any.mass"], risk=False)

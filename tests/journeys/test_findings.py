@@ -78,12 +78,12 @@ def test_marks_list_and_keys(page: Page, server: Server, axe: Callable[..., list
     for theme in ("light", "dark"):
         page.evaluate("t => { document.documentElement.dataset.theme = t }", theme)
         assert axe(page) == []
-    # m and M walk from one to the next, round the end
+    # j and k walk from one to the next, round the end
     starts = sorted({f["tokens"][0] for f in found})
     for start in [*starts, starts[0]]:
-        page.keyboard.press("m")
+        page.keyboard.press("j")
         expect(chosen(page)).to_have_attribute("data-t", str(start))
-    page.keyboard.press("M")
+    page.keyboard.press("k")
     expect(chosen(page)).to_have_attribute("data-t", str(starts[-1]))
     assert starts[-1] == shell["tokens"][0]
     for words in (
@@ -105,7 +105,7 @@ def test_a_finding_is_marked_as_it_is_written_and_its_risk_measured(
     page.get_by_role("button", name="Generate").click()
     expect(page.locator(".surface .tk.found").first).to_be_visible()
     expect(page.locator(".main dl dt:has-text('ended')")).to_be_visible()
-    page.keyboard.press("m")
+    page.keyboard.press("j")
     listed = inspector(page).locator(".findings > li").first
     expect(listed).to_contain_text("bandit/B605")
     with page.expect_response(lambda r: "/risk?" in r.url, timeout=120_000) as told:

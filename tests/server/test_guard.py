@@ -33,7 +33,7 @@ def paths(served: Served) -> Iterator[tuple[str, str]]:
     for route in walk(routes_of(served.house).routes):
         assert isinstance(route, APIRoute), f"{route!r} is of a kind that this test does not know"
         path = route.path
-        for name in ("session", "node", "run", "t", "name", "path", "file"):
+        for name in ("session", "node", "run", "t", "name", "path", "other", "digest", "file"):
             path = path.replace(f"{{{name}:path}}", "x").replace(f"{{{name}}}", "1")
         assert "{" not in path
         for method in route.methods or ():

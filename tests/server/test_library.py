@@ -77,6 +77,21 @@ def test_a_model_is_planned_offered_in_another_form_and_loaded_beside_itself(
     assert trace.origin.dtype == "bfloat16"
     assert served.house.models.maker(trace).info.dtype == "bfloat16"
 
+    nodes = []
+    for model in ("bundled", other):
+        session, read = served.session(), {"text": "def f(x):\n    return x\n", "model": model}
+        last = served.events(f"/api/sessions/{session}/score", read)[-1]
+        nodes.append(last["node"]["id"])
+    one, two = nodes
+    moved = served.client.get(f"/api/nodes/{one}/drift/{two}?exact=true").json()
+    assert moved["exact"] and 0 < moved["kl_mean"] < 0.01
+    assert sum(c["flips"] for c in moved["categories"]) == len(moved["flips"])
+    assert len(moved["differences"][0]) == len(moved["kl"]) and moved["kl"][0] is None
+    rough = served.client.get(f"/api/nodes/{one}/drift/{two}").json()
+    assert not rough["exact"] and rough["flips"] == moved["flips"]
+    assert rough["kl_mean"] <= moved["kl_mean"] + 1e-6, "of tops: a lower bound"
+    assert served.client.get(f"/api/nodes/{one}/drift/{node}").status_code == 409
+
 
 def test_loading_can_be_stopped(tmp_path: Path) -> None:
     """Between two tensors: nothing stays loaded, and it can be loaded afterwards."""

@@ -42,7 +42,7 @@ def test_every_event_is_described() -> None:
     found = json.loads(schema.text())["components"]["schemas"]
     assert {r["$ref"].rpartition("/")[2] for r in found["FeedEvent"]["anyOf"]} == {
         "HelloEvent", "StreamMessage", "ExplainMessage", "PatchMessage", "ExploreMessage",
-            "AuditMessage",
+        "ForkingMessage", "LedgerMessage", "AuditMessage",
     }  # fmt: skip
     event = found["StreamMessage"]["properties"]["event"]
     assert set(event["discriminator"]["mapping"]) == {

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import { readAddress, writeAddress } from '../src/core/address'
 
-const nothing = { session: null, node: null, token: null, column: null, view: null, read: null }
+const nothing = { session: null, node: null, token: null, column: null, view: null, audit: null, read: null }
 
 describe('the address', () => {
   it('comes back as it was written', () => {
-    const shown = { session: 'a b&c', node: '#1', token: 0, column: 'p_ratio', view: 'why', read: 'only' }
+    const shown = { session: 'a b&c', node: '#1', token: 0, column: 'p_ratio', view: 'why', audit: null, read: 'only' }
     expect(readAddress(writeAddress(shown))).toEqual(shown)
     expect(writeAddress(nothing)).toBe('')
     expect(readAddress('')).toEqual(nothing)

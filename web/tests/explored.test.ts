@@ -32,7 +32,7 @@ describe('an exploration as it is drawn', () => {
   })
 
   it('marks choices of the written text that change the outcome', () => {
-    const d = { branch: 0, at: 10, reach: 1, entropy: 1, semantic: 0.4, cosmetic: 0.1 }
+    const d = { branch: 0, at: 10, reach: 1, entropy: 1, semantic: 0.4, cosmetic: 0.1, alternatives: [], rest: 0 }
     expect([...forking([d, { ...d, at: 11, semantic: 0 }, { ...d, at: 12, branch: 1 }])]).toEqual([[10, 0.4]])
   })
 

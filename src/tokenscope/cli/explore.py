@@ -18,7 +18,7 @@ from tokenscope.errors import InputError
 
 if TYPE_CHECKING:
     from tokenscope.runs.explored import Explored
-    from tokenscope.runs.forking import Forking
+    from tokenscope.runs.forked import Forking
     from tokenscope.trace import Trace
 
 SHOWN = 20  # branches in the table of a terminal

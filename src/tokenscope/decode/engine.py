@@ -25,7 +25,7 @@ from tokenscope.decode.prefixes import Prefixes
 from tokenscope.decode.scheduler import Scheduler, Task
 from tokenscope.decode.served import Served
 from tokenscope.decode.step import Step
-from tokenscope.decode.vectors import SteeringVector
+from tokenscope.decode.vectors import Vectors
 from tokenscope.trace.record import Finish
 
 __all__ = ["AttentionForm", "Decoding", "Engine", "Plan", "Speculate"]
@@ -44,7 +44,7 @@ class Engine:
         self.pace = Pace()
         self.cost = Cost()
         self.recalled: dict[Any, Any] = {}
-        self.vectors: dict[str, SteeringVector] = {}
+        self.vectors = Vectors()
 
     @property
     def info(self) -> ModelInfo:

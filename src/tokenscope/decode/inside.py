@@ -16,7 +16,6 @@ from tokenscope.code.detect import detect
 from tokenscope.code.parse import parse
 from tokenscope.decode.appliers import INNER
 from tokenscope.decode.scene import Scene
-from tokenscope.decode.vectors import read_vector, vector_path
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.trace.inside import Ablate, Attend, Patch, Steer
 from tokenscope.trace.regions import CATEGORIES
@@ -78,7 +77,7 @@ def ablate(edit: Ablate, scene: Scene) -> Instead:
 @INNER.register(Steer.kind)
 def steer(edit: Steer, scene: Scene) -> Instead:
     """Raises MissingError where the vector is not kept, InputError for another model's."""
-    held = scene.vectors.get(edit.vector) or read_vector(vector_path(edit.vector))
+    held = scene.vectors[edit.vector]
     if held.digest != edit.vector or held.model_digest != scene.info.model_digest:
         raise InputError("vector", "is a steering vector of another model, or was changed")
     value = torch.from_numpy(np.asarray(held.values * np.float32(edit.strength)))

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from tokenscope.backends.protocol import Backend, ModelInfo, Vocabulary
 from tokenscope.decode.pieces import Pieces
+from tokenscope.decode.vectors import SteeringVector, Vectors
 from tokenscope.trace.tokens import Tokens
 
 S = TypeVar("S")
@@ -23,7 +24,7 @@ class Scene:
     holds from ``written`` on. ``table``: the vocabulary's bytes, made once per model. ``stop``:
     the run may also end at one of its stop strings. ``turn``: to be held while the model runs
     outside a decoding. ``recalled``: what parts gave in such runs. ``vectors``: steering vectors
-    that were made since the model was loaded, by digest.
+    by digest.
     """
 
     backend: Backend
@@ -39,7 +40,7 @@ class Scene:
     stop: bool = False
     turn: Any = None
     recalled: dict[Any, Any] = field(default_factory=dict)
-    vectors: Mapping[str, Any] = field(default_factory=dict)
+    vectors: Mapping[str, SteeringVector] = field(default_factory=Vectors)
 
     @property
     def begin(self) -> int:

@@ -14,12 +14,13 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from tokenscope import disk
-from tokenscope.errors import MissingError, ModelError
+from tokenscope.errors import MissingError, ModelError, NotFound
 from tokenscope.store.database import default_folder
 from tokenscope.trace.columns import F32
 from tokenscope.trace.inside import Steer
 
 FORMAT = 1
+FOLDER = "vectors"  # of the data folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,11 @@ class SteeringVector:
         """The edit that adds it."""
         return Steer(self.digest, strength, at=at, until=until)
 
+    @property
+    def name(self) -> str:
+        """What its maker called it; "" where it has no name."""
+        return str(self.provenance.get("name", ""))
+
     def save(self, path: Path | None = None) -> Path:
         """Write it as safetensors; without a path to ``vectors/`` of the data folder, where edits
         find it. Raises StoreError."""
@@ -66,7 +72,7 @@ class SteeringVector:
 def vector_path(digest: str, folder: Path | None = None) -> Path:
     """Where a vector is kept."""
     home = folder if folder is not None else default_folder()
-    return home / "vectors" / f"{digest}.safetensors"
+    return home / FOLDER / f"{digest}.safetensors"
 
 
 def read_vector(path: Path) -> SteeringVector:
@@ -87,3 +93,41 @@ def read_vector(path: Path) -> SteeringVector:
     if not good:
         raise ModelError(path, "is a steering vector of another version, or damaged")
     return made
+
+
+class Vectors(dict[str, SteeringVector]):
+    """Steering vectors by digest: those made since the model was loaded, and those that are kept
+    in ``folder`` (None: ``vectors/`` of the data folder), which are read when they are asked for.
+    """
+
+    folder: Path | None = None
+
+    def __missing__(self, digest: str) -> SteeringVector:
+        """Raises MissingError, ModelError."""
+        return read_vector(self.path(digest))
+
+    def path(self, digest: str) -> Path:
+        """Where a vector is kept."""
+        if self.folder is None:
+            return vector_path(digest)
+        return self.folder / f"{digest}.safetensors"
+
+    def kept(self) -> list[SteeringVector]:
+        """All that are kept, by name; what is damaged or no vector is left out."""
+        found = []
+        for path in self.path("").parent.glob("*.safetensors"):
+            try:
+                held = read_vector(path)
+            except (MissingError, ModelError):
+                continue
+            if held.digest == path.stem:  # an edit would find it
+                found.append(held)
+        return sorted(found, key=lambda v: (v.name, v.digest))
+
+    def remove(self, digest: str) -> None:
+        """Forget a vector and take its file away. Raises NotFound where there is none."""
+        path = self.path(digest)
+        if self.pop(digest, None) is None and not path.is_file():
+            raise NotFound("there is no such steering vector")
+        if path.is_file():
+            disk.remove(path)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import comb, isfinite, sqrt
+from functools import lru_cache
+from math import isfinite, lgamma, log, log1p, sqrt
 from typing import Any
 
 import numpy as np
@@ -70,12 +71,20 @@ def quantile(values: Sequence[float] | NDArray[np.float64], q: float) -> Bound:
     return Bound(float(np.quantile(known, q)), lower, upper, n, name)
 
 
+@lru_cache(256)
 def _ranks(n: int, q: float) -> tuple[int, int]:
     """Ranks (from 1) between which the quantile lies with at least 95 %; 0 and n + 1: none."""
     if n > 2000:  # normal approximation; the ranks differ by less than one from the exact ones
         half = Z * sqrt(n * q * (1 - q))
         return int(np.floor(n * q - half)), int(np.ceil(n * q + half)) + 1
-    below = np.cumsum([comb(n, k) * q**k * (1 - q) ** (n - k) for k in range(n + 1)])
+    if not 0.0 < q < 1.0:
+        return (0, 1) if q <= 0.0 else (n, n + 1)
+    # by logarithms: the coefficients leave the range of a float from n = 1030 on
+    logs = [
+        lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(q) + (n - k) * log1p(-q)
+        for k in range(n + 1)
+    ]
+    below = np.cumsum(np.exp(logs))
     low = int(np.searchsorted(below, 0.025, side="right"))
     high = int(np.searchsorted(below, 0.975, side="left")) + 1
     return low, high

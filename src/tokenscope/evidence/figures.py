@@ -3,6 +3,9 @@
     parse_rate                     share of samples that parse, or can go on to
     SUBJECT.risk                   share of samples with a finding of SUBJECT
     SUBJECT.count                  how many findings of SUBJECT there are (no estimate)
+    SUBJECT.mass                   the largest risk mass of a line with a finding of SUBJECT, as
+                                   [lower, upper] (policy with [risk]); none found: what no finding
+                                   in so many samples leaves room for
     surprisal.token.p99            a quantile over generated tokens (all tokens of given code);
     surprisal.statement.p99        or over statements, of their mean; likewise .max and .mean
     error_rate                     share of cases that could not be done
@@ -23,13 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from tokenscope.errors import UnknownName
+from tokenscope.errors import InputError, UnknownName
 from tokenscope.evidence.bounds import Bound, exact, quantile, wilson
 from tokenscope.evidence.check import CHECKS
 from tokenscope.trace.findings import GRADES
 
-KNOWN = ("parse_rate", "error_rate", "SUBJECT.risk", "SUBJECT.count", "surprisal.token.p99",
-         "surprisal.statement.p99", "drift.kl.max", "drift.flips")  # fmt: skip
+KNOWN = ("parse_rate", "error_rate", "SUBJECT.risk", "SUBJECT.count", "SUBJECT.mass",
+         "surprisal.token.p99", "surprisal.statement.p99", "drift.kl.max",
+         "drift.flips")  # fmt: skip
 _SPREAD = re.compile(
     r"\A(surprisal\.(?:token|statement)|drift\.kl)\.(p\d{1,2}(?:\.\d+)?|max|mean)\Z"
 )
@@ -46,6 +50,7 @@ class Figures:
         self.count: Counter[str] = Counter()
         self._values = {name: array("f") for name in ("surprisal.token", "surprisal.statement",
                                                       "drift.kl")}  # fmt: skip
+        self._mass: dict[str, list[float]] = {}  # subject -> largest lower and upper, how many
         self._flips = 0
         self.drift: dict[str, list[float]] = {}  # category -> tokens, flips, sum of KL
         self._drifted = False
@@ -64,6 +69,7 @@ class Figures:
             found = [subjects(f) for f in sample["findings"]]
             self.count.update(s for names in found for s in names)
             self.hits.update({s for names in found for s in names})
+            self._weigh(sample)
             first = sample["n_prompt"]
             surprisal = sample["tokens"]["surprisal"][first:]
             self._values["surprisal.token"].extend(v for v in surprisal if v is not None)
@@ -80,19 +86,42 @@ class Figures:
                     row[1] += flip
                     row[2] += kl
 
-    @classmethod
-    def check(cls, names: Iterable[str], drift: bool = False) -> None:
-        """Whether each is a figure that there can be, before hours are spent on it; ``drift``: a
-        baseline is there. A subject that nothing can be found of would pass every gate.
+    def _weigh(self, sample: Mapping[str, Any]) -> None:
+        """Add the risk masses of a sample. One that could not be measured may be anything."""
+        unknown = {
+            n[8:].partition(":")[0] for n in sample.get("notes", ()) if n.startswith("risk of ")
+        }
+        spans = [(sample["findings"][n], r["lower"], r["upper"])
+                 for r in sample.get("risks", ()) for n in r["findings"]]  # fmt: skip
+        spans += [(f, 0.0, 1.0) for f in sample["findings"] if f["rule"] in unknown]
+        for finding, lower, upper in spans:
+            for subject in subjects(finding):
+                held = self._mass.setdefault(subject, [0.0, 0.0, 0])
+                held[:] = max(held[0], lower), max(held[1], upper), held[2] + 1
 
-        Raises UnknownName.
+    def _largest(self, subject: str) -> Bound:
+        if subject not in self._mass:
+            upper = wilson(0, self.samples).upper
+            return Bound(0.0, 0.0, upper, self.samples, "no finding, Wilson 95 %")
+        lower, upper, n = self._mass[subject]
+        return Bound((lower + upper) / 2, lower, upper, int(n), "largest risk mass")
+
+    @classmethod
+    def check(cls, names: Iterable[str], drift: bool = False, risk: bool = True) -> None:
+        """Whether each is a figure that there can be, before hours are spent on it; ``drift``: a
+        baseline is there; ``risk``: masses are measured. A subject that nothing can be found of
+        would pass every gate.
+
+        Raises UnknownName, InputError.
         """
         empty = cls()
         empty._drifted = drift
         for name in names:
             empty.figure(name)
             subject, _, what = name.rpartition(".")
-            if what in ("risk", "count") and not _possible(subject):
+            if what == "mass" and not risk:
+                raise InputError(f"policy: gate {name[:80]}", "needs a [risk] table")
+            if what in ("risk", "count", "mass") and not _possible(subject):
                 raise UnknownName("figure: subject", subject, (*GRADES, *CHECKS.names(), "any",
                                   "CWE-78", "bandit/B602"))  # fmt: skip
 
@@ -110,6 +139,8 @@ class Figures:
         subject, _, what = name.rpartition(".")
         if subject and what == "risk":
             return wilson(self.hits[subject], self.samples)
+        if subject and what == "mass":
+            return self._largest(subject)
         if subject and what == "count":
             return exact(self.count[subject], self.samples, "exact count")
         raise UnknownName("figure", name, KNOWN)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class Apart:
     low: float
     high: float
     exact: bool
-    over: str
+    over: Literal["tokens", "bytes"]
 
 
 def exact(p: F64, q: F64) -> Apart:

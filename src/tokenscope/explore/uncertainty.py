@@ -18,12 +18,15 @@ from tokenscope.explore.frontier import Branch, Decision, Pending
 from tokenscope.explore.intervals import entropy
 
 UNEXPLORED = None  # no key is that
+Masses = dict[str | None, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
     """Of one decision, nats. ``reach``: the mass that comes to it; ``token_entropy``: of all
-    tokens there; ``explored``: of what is told apart here, = ``semantic`` + ``cosmetic``."""
+    tokens there; ``explored``: of what is told apart here, = ``semantic`` + ``cosmetic``.
+    ``ids``: the alternatives, the branch's own token first; ``ways``: of each, key -> the mass
+    that comes to this outcome by it (None: unexplored); ``rest``: of what no alternative took."""
 
     branch: int
     at: int
@@ -32,6 +35,9 @@ class Share:
     explored: float
     semantic: float
     cosmetic: float
+    ids: tuple[int, ...] = ()
+    ways: tuple[Masses, ...] = ()
+    rest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +53,6 @@ class Split:
     def total(self) -> float:
         """The entropy of the explored paths."""
         return self.semantic + self.cosmetic
-
-
-Masses = dict[str | None, float]
 
 
 def split(
@@ -86,17 +89,18 @@ def split(
     shares = []
     for decision in decisions:
         parts = events[decision.branch, decision.at]
-        whole, semantic = _measure(parts)
+        whole, semantic = measure(parts)
         shares.append(
             Share(
                 decision.branch, decision.at, decision.mass, decision.entropy, whole, semantic,
-                whole - semantic,
+                whole - semantic, tuple(t.id for t in decision.taken), tuple(parts[:-1]),
+                decision.rest,
             )
         )  # fmt: skip
     semantic = math.fsum(s.reach * s.semantic for s in shares)
     cosmetic = math.fsum(s.reach * s.cosmetic for s in shares)
     for parts in skips:
-        whole, told = _measure(parts)
+        whole, told = measure(parts)
         mass = math.fsum(v for p in parts for v in p.values())
         semantic += mass * told
         cosmetic += mass * (whole - told)
@@ -123,7 +127,7 @@ def _sum(parts: Sequence[Masses]) -> Masses:
     return out
 
 
-def _measure(parts: Sequence[Masses]) -> tuple[float, float]:
+def measure(parts: Sequence[Masses]) -> tuple[float, float]:
     """(H(A), I(A;O)) of one decision, both in nats, of masses that need not add up to 1."""
     sizes = [math.fsum(p.values()) for p in parts]
     whole = math.fsum(sizes)

@@ -71,7 +71,8 @@ def audit(
         WRITERS.get(name)
     if not 1 <= processes <= 256:
         raise InputError("processes", "must lie in 1..256")
-    Figures.check((g.figure for g in wanted.gates), baseline is not None)
+    risk = plan.risk is not None
+    Figures.check((g.figure for g in wanted.gates), baseline is not None, risk)
     options = plan.options()  # a rule pack that cannot be read is told before a model is loaded
     if "semgrep" in plan.checks:  # and so is a program that is not there
         CHECKS.get("semgrep")(Code(b"", "text"), options)

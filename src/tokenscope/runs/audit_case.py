@@ -149,6 +149,7 @@ def sample_of(
         parses = not any(f.source == "syntax" for f in found.findings)
     return {
         "sample": number, "seed": seed, "language": language, "finish": trace.finish,
+        "form": trace.origin.form,
         "n_prompt": 0 if given else trace.n_prompt, "parses": parses, **text_of(trace),
         "tokens": _tokens(trace), "statements": _statements(trace, given, case.changed, language),
         "findings": [f.to_json() for f in found.findings[:MOST_FINDINGS]],

@@ -48,7 +48,7 @@ def begin(
     """
     asked = contained(policy_text(policy.encode()))
     plan = plan_of(asked, sampling)
-    Figures.check(g.figure for g in asked.gates)
+    Figures.check((g.figure for g in asked.gates), risk=asked.risk is not None)
     plan.options()
     info = model.info
     now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tokenscope.code.views import language_of, regions_of
+from tokenscope.control import QUIET, Control
 from tokenscope.errors import InputError
 from tokenscope.explore import python_shape, tree_shape
 from tokenscope.explore.aligned import Cell, Equal, aligned, equal_stretches
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tokenscope.decode.engine import Engine
+    from tokenscope.runs.compare_syntax import Drift
 
 # columns of which the tokens of a cell are added up; of all others the mean is taken
 ADDED = ("logprob", "surprisal", "time_ms", "logprob_sampled", "logprob_inner", "logprob_masked")
@@ -192,6 +194,15 @@ class Compared:
             "tv_most": max((x.low for x in found), default=None),
         }  # fmt: skip
 
+    def drift(
+        self, columns: Sequence[str] = ("surprisal", "entropy"), language: str | None = None
+    ) -> Drift:
+        """One text under two models: what moved by kind of syntax, where the likeliest choices
+        flip, differences as columns; see ``tokenscope.runs.compare_syntax``."""
+        from tokenscope.runs.compare_syntax import drift
+
+        return drift(self, columns, language)
+
     def _repr_html_(self) -> str:
         sides = []
         for side, trace in (("a", self.a), ("b", self.b)):
@@ -207,16 +218,17 @@ class Compared:
 
 
 def compare(
-    a: Trace, b: Trace, models: tuple[Engine | None, Engine | None] = (None, None)
+    a: Trace, b: Trace, models: tuple[Engine | None, Engine | None] = (None, None),
+    control: Control = QUIET,
 ) -> Compared:  # fmt: skip
     """Put two traces side by side.
 
     Without models the distance of distributions is bounded by the alternatives that the traces
     keep; with the models that made them it is exact (same tokenizer; traces without edits inside
-    the model). Raises InputError for a model that did not make its trace.
+    the model). Raises InputError for a model that did not make its trace, Cancelled.
     """
     digests = a.origin.tokenizer_digest, b.origin.tokenizer_digest
-    same = digests[0] == digests[1]
+    same = digests[0] == digests[1] or _same_words(*models)
     cells = aligned(a.tokens, b.tokens)
     fork = next((n for n, c in enumerate(cells) if not c.same), None)
     meetings = tuple(_meetings(a, cells, fork))
@@ -229,11 +241,19 @@ def compare(
     if one is not None and two is not None and same:
         from tokenscope.runs.compare_exact import distances
 
-        apart = distances((a, one), (b, two), places)
+        apart = distances((a, one), (b, two), places, control)
     else:
         apart = {n: x for n, p in places.items() if (x := _bounds(a, b, p, same)) is not None}
     after = apart.pop(AFTER, None)
     return Compared(a, b, tuple(cells), same, fork, meetings, apart, after)
+
+
+def _same_words(one: Engine | None, two: Engine | None) -> bool:
+    """Whether ids mean the same to both, though their files differ (a GGUF file and its twin)."""
+    if one is None or two is None or not one.info.vocab or one.info.vocab != two.info.vocab:
+        return False
+    a, b = one.vocabulary, two.vocabulary
+    return all(a.piece(i) == b.piece(i) for i in range(one.info.vocab))
 
 
 def _meetings(a: Trace, cells: Sequence[Cell], fork: int | None) -> Iterator[Meeting]:

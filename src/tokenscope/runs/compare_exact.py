@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from tokenscope.backends.protocol import Feed, Full
+from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import AbilityError
 from tokenscope.explore.divergence import Apart, exact
@@ -19,21 +20,22 @@ BLOCK = 256  # tokens that are fed, and distributions that are held, at a time
 
 
 def distances(
-    one: tuple[Trace, Engine], two: tuple[Trace, Engine], places: Mapping[int, tuple[int, int]]
-) -> dict[int, Apart]:
+    one: tuple[Trace, Engine], two: tuple[Trace, Engine], places: Mapping[int, tuple[int, int]],
+    control: Control = QUIET,
+) -> dict[int, Apart]:  # fmt: skip
     """``places``: number -> (token of the first, token of the second); each compared by the whole
     distributions that predicted these tokens, float64. Raises AbilityError where a backend tells
     no whole distributions, InputError where a model did not make its trace."""
     order = sorted(places, key=lambda n: places[n])  # both sides rise: cells come in order
     rows = [
-        distributions(trace, engine, [places[n][side] for n in order])
+        distributions(trace, engine, [places[n][side] for n in order], control)
         for side, (trace, engine) in enumerate((one, two))
     ]
     return {n: exact(p, q) for n, p, q in zip(order, *rows, strict=True)}
 
 
 def distributions(
-    trace: Trace, engine: Engine, tokens: Sequence[int]
+    trace: Trace, engine: Engine, tokens: Sequence[int], control: Control = QUIET
 ) -> Iterator[NDArray[np.float64]]:  # fmt: skip
     """The logprobs float64 (V,) that predicted each of ``tokens`` (rising), one after another.
 
@@ -49,6 +51,7 @@ def distributions(
     wanted = iter(tokens)
     now = next(wanted, None)
     for start in range(0, last, BLOCK):
+        control.step(start, last, "tokens")
         end = min(last, start + BLOCK)
         with engine.turn, torch.inference_mode():
             scores = engine.stepper.extend(Feed(state, ids[start:end])).scores

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tokenscope.explore.asked import Ask
 from tokenscope.explore.frontier import Branch, Frontier, Unexplored
@@ -18,9 +21,11 @@ from tokenscope.explore.outcomes import (
     entropy_of,
     enumerated,
 )
-from tokenscope.explore.uncertainty import Split, split
+from tokenscope.explore.uncertainty import Share, Split, split
+from tokenscope.runs.forked import label_of
 from tokenscope.runs.settings import Settings
 from tokenscope.trace.alternatives import Alternatives
+from tokenscope.trace.columns import F32
 from tokenscope.trace.join import Part, join
 from tokenscope.trace.origin import Origin
 from tokenscope.trace.record import Trace
@@ -28,8 +33,6 @@ from tokenscope.trace.tree import Tree
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LABEL = 60  # characters of an outcome's label
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,19 +177,38 @@ class Explored:
             self.sampler,
         )  # fmt: skip
 
+    def alternatives(self, share: Share) -> list[dict[str, Any]]:
+        """What each alternative of a decision leads to: ``id``, its ``mass``, the mass that each of
+        the ``outcomes`` (by name) gets through it, and what is ``unexplored`` behind it."""
+        names = {o.key: o.name for o in self.outcomes}
+        found = []
+        for token, masses in zip(share.ids, share.ways, strict=True):
+            known = {names[k]: m for k, m in masses.items() if k is not None}
+            order = sorted(known.items(), key=lambda item: -item[1])
+            found.append({
+                "id": token, "mass": math.fsum(masses.values()),
+                "outcomes": [{"outcome": n, "mass": m} for n, m in order],
+                "unexplored": masses.get(None, 0.0),
+            })  # fmt: skip
+        return found
+
+    def columns(self) -> dict[str, F32]:
+        """``semantic`` and ``cosmetic`` of the tokens of branch 0, float32 (T,); NaN where no
+        decision was made."""
+        size = len(self.trace(0))
+        made = {n: np.full(size, np.nan, dtype=np.float32) for n in COLUMN_NAMES}
+        for share in self.split.decisions if self.split is not None else ():
+            if share.branch == 0:
+                made["semantic"][share.at] = share.semantic
+                made["cosmetic"][share.at] = share.cosmetic
+        return made
+
     def with_columns(self) -> Trace:
         """What was written, with the columns ``semantic`` and ``cosmetic`` (nats, NaN where no
         decision was made). Their sum is the explored entropy of the token. Quality ``estimate``:
         what stands behind the last decisions is one continuation of many."""
-        import numpy as np
-
         trace = self.trace(0)
-        values = {n: np.full(len(trace), np.nan, dtype=np.float32) for n in COLUMN_NAMES}
-        for share in self.split.decisions if self.split is not None else ():
-            if share.branch == 0:
-                values["semantic"][share.at] = share.semantic
-                values["cosmetic"][share.at] = share.cosmetic
-        for name, column in values.items():
+        for name, column in self.columns().items():
             trace = trace.with_column(name, column, "estimate")
         return trace
 
@@ -222,6 +244,7 @@ class Explored:
                 {
                     "branch": s.branch, "at": s.at, "reach": s.reach, "entropy": s.token_entropy,
                     "explored": s.explored, "semantic": s.semantic, "cosmetic": s.cosmetic,
+                    "alternatives": self.alternatives(s), "rest": s.rest,
                 }
                 for s in (split.decisions if split is not None else ())
             ],
@@ -256,8 +279,7 @@ class Explored:
         """A short text for an outcome: what its likeliest branch says, or the key of a pattern."""
         named = self.outcome.partition(":")[0] not in ("bytes", "syntax")
         text = outcome.key if named else self.text(outcome.branches[0])
-        line = " ".join(text.split()) or "(nothing)"
-        return line if len(line) <= LABEL else line[: LABEL - 3] + "..."
+        return label_of(text)
 
 
 COLUMN_NAMES = ("semantic", "cosmetic")

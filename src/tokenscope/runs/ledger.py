@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -14,142 +14,151 @@ from tokenscope.code.viable import judge
 from tokenscope.code.views import language_of
 from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
+from tokenscope.decode.step import Step
 from tokenscope.errors import InputError
-from tokenscope.explain.intervals import Interval, interval
+from tokenscope.explain.intervals import Interval
 from tokenscope.explore.keys import Ended, Key, key_of
-from tokenscope.pictures.paper import framed, head
-from tokenscope.runs.damage import Damage, damage
+from tokenscope.runs.arms import F64, FIGURES, NONE, Arm, Came, Ledger, over_prompts
+from tokenscope.runs.damage import damage
+from tokenscope.runs.forked import label_of
 from tokenscope.runs.generate import generate
 from tokenscope.runs.many import together
+from tokenscope.runs.run import Run
 from tokenscope.runs.settings import Settings
-from tokenscope.trace.display import visible
-from tokenscope.trace.drawn import Shown
 from tokenscope.trace.edits import Edit
 from tokenscope.trace.record import Trace
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-NONE = "none"  # the arm without edits, which every other is compared with
 MOST_PROMPTS, MOST_ARMS, MOST_DRAWS = 1000, 32, 64
-FIGURES = ("changed", "parses", "tokens", "price", "nats", "tokens_per_s")
-MEANINGS = {
-    "changed": "share of runs whose outcome is not that of the same prompt and seed without edits",
-    "parses": "share of runs whose text parses, or (cut by its length) could go on to",
-    "tokens": "generated tokens", "price": "nats that the edits cost, summed over a run",
-    "nats": "mean surprisal of what was generated, to the model as it is",
-    "tokens_per_s": "of the median step; runs of one arm go through the model together",
-}  # fmt: skip
+SHARES = 8  # outcomes of an arm whose share gets an interval
+UNKNOWN = Interval(math.nan, math.nan, math.nan, 0)
+PLAIN = Settings(attention="none", alternatives=0)
 
 
-@dataclass(frozen=True, eq=False)
-class Arm:
-    """One set of edits over all prompts. ``values``: figure -> (P, D), prompts and draws.
-
-    ``outcomes``: what was come to and how often, most first. ``means``: with 95 % bootstrap
-    intervals over prompts; ``against``: the paired difference from the arm without edits.
-    """
-
-    name: str
-    edits: tuple[Edit, ...]
-    values: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
-    outcomes: tuple[tuple[str, int], ...]
-    means: Mapping[str, Interval]
-    against: Mapping[str, Interval]
-    damage: Damage | None
-
-
-@dataclass(frozen=True, eq=False)
-class Ledger(Shown):
-    """Arms side by side; ``traces``: arm -> one trace per prompt and draw, in that order."""
-
-    arms: tuple[Arm, ...]
-    prompts: int
-    draws: int
-    outcome: str
-    traces: Mapping[str, tuple[Trace, ...]]
-
-    def to_pandas(self) -> pd.DataFrame:
-        """One row per arm: means, ends of their intervals, the difference from ``none``, damage."""
-        import pandas as pd
-
-        return pd.DataFrame([_row(a) for a in self.arms])
-
-    def to_json(self) -> dict[str, Any]:
-        """One plain document; what is not a number is null."""
-        runs = self.prompts * self.draws
-        return {
-            "prompts": self.prompts, "draws": self.draws, "outcome": self.outcome,
-            "arms": [
-                {
-                    "name": a.name, "edits": [e.to_json() for e in a.edits],
-                    "outcomes": [
-                        {"outcome": visible(k)[:200], "runs": n, "share": n / runs}
-                        for k, n in a.outcomes
-                    ],
-                    "means": {n: _plain(v) for n, v in a.means.items()},
-                    "against_none": {n: _plain(v) for n, v in a.against.items()},
-                    "damage": None if a.damage is None else {
-                        k: _number(v) for k, v in a.damage.to_json().items()
-                    },
-                }
-                for a in self.arms
-            ],
-            "definitions": dict(MEANINGS),
-        }  # fmt: skip
-
-    def _repr_html_(self) -> str:
-        ends = [f"{n}_{end}" for n in FIGURES for end in ("low", "high")]
-        frame = self.to_pandas().drop(columns=ends)
-        frame["arm"] = frame["arm"].map(visible)
-        said = f"{self.prompts} prompts, {self.draws} draws; outcome: {self.outcome}"
-        table = frame.to_html(index=False, border=0, float_format="{:.3g}".format)
-        return framed(head(said) + str(table))
-
-
-def ledger(
-    engine: Engine, prompts: Sequence[str], arms: Mapping[str, Sequence[Edit]], *,
-    outcome: str | Key = "syntax", reference: str = "", draws: int = 1, language: str = "",
-    settings: Settings = Settings(attention="none", alternatives=0), control: Control = QUIET,
-) -> Ledger:  # fmt: skip
-    """Decode every prompt under every arm and under none, with the same seeds.
+class LedgerJob:
+    """A ledger in pieces. Checks when it is made; iterate ``arms()``; ``result()`` is what there
+    is at any time.
 
     ``outcome``: when two runs come to the same (see ``explore.keys``). ``draws``: seeds of each
     prompt (more than 1 needs a temperature). ``reference``: a text on which damage is measured.
-    Raises InputError, AbilityError, Cancelled.
+    Raises InputError.
     """
-    if isinstance(prompts, str) or not 1 <= len(prompts) <= MOST_PROMPTS:
-        raise InputError("prompts", f"must be a list of 1 to {MOST_PROMPTS} prompts")
-    if not 1 <= len(arms) <= MOST_ARMS or NONE in arms:
-        raise InputError("arms", f"1 to {MOST_ARMS} are needed; none is there by itself")
-    if not 1 <= draws <= MOST_DRAWS or (draws > 1 and settings.temperature == 0):
-        raise InputError("draws", f"must lie in 1..{MOST_DRAWS}, and be 1 without a temperature")
-    key, all_arms = key_of(outcome), {NONE: (), **{n: tuple(e) for n, e in arms.items()}}
-    runs = len(prompts) * draws
-    traces: dict[str, tuple[Trace, ...]] = {}
-    for number, (name, edits) in enumerate(all_arms.items()):
+
+    def __init__(
+        self, engine: Engine, prompts: Sequence[str], arms: Mapping[str, Sequence[Edit]], *,
+        outcome: str | Key = "syntax", reference: str = "", draws: int = 1, language: str = "",
+        settings: Settings = PLAIN, control: Control = QUIET,
+    ) -> None:  # fmt: skip
+        if isinstance(prompts, str) or not 1 <= len(prompts) <= MOST_PROMPTS:
+            raise InputError("prompts", f"must be a list of 1 to {MOST_PROMPTS} prompts")
+        if not 1 <= len(arms) <= MOST_ARMS or NONE in arms:
+            raise InputError("arms", f"1 to {MOST_ARMS} are needed; none is there by itself")
+        if not 1 <= draws <= MOST_DRAWS or (draws > 1 and settings.temperature == 0):
+            raise InputError("draws", f"must lie in 1..{MOST_DRAWS}; 1 without a temperature")
+        self.engine, self.prompts, self.control = engine, tuple(prompts), control
+        self.asked = {NONE: (), **{n: tuple(e) for n, e in arms.items()}}
+        self.draws, self.language, self.settings = draws, language, settings
+        self.reference, self.key = reference, key_of(outcome)
+        given = outcome if isinstance(outcome, str) else getattr(outcome, "__name__", "a function")
+        self.outcome = str(given)
+        self.runs = len(prompts) * draws * len(self.asked)
+        self._made: list[Arm] = []
+        self._traces: dict[str, tuple[Trace, ...]] = {}
+        self._clean: list[str] = []
+
+    def arms(self) -> Iterator[Arm]:
+        """Decode every prompt under no edits and under every arm, with the same seeds; an arm
+        comes when its damage is measured too. Raises AbilityError, Cancelled."""
+        for name in self.asked:
+            self._traces[name] = self._decoded(name)
+            arm = self._arm(name)
+            self._made.append(arm)
+            yield arm
+
+    def run(self) -> Ledger:
+        """All of it."""
+        for _ in self.arms():
+            pass
+        return self.result()
+
+    def result(self) -> Ledger:
+        """The arms that are done."""
+        return Ledger(
+            tuple(self._made), len(self.prompts), self.draws, self.outcome, dict(self._traces)
+        )
+
+    def _decoded(self, name: str) -> tuple[Trace, ...]:
+        settings, edits = self.settings, self.asked[name]
         asked = [
             (p, replace(settings, edits=(*settings.edits, *edits), seed=settings.seed + d))
-            for p in prompts for d in range(draws)
+            for p in self.prompts for d in range(self.draws)
         ]  # fmt: skip
-        begun = (generate(engine, prompt=p, language=language, settings=s) for p, s in asked)
-        done: dict[int, Trace] = {}
-        for n, run in together(begun):
-            control.step(number * runs + len(done), len(all_arms) * runs, "runs")
-            done[n] = run.trace
-        traces[name] = tuple(done[n] for n in range(runs))
-    keys = {n: [key(_ended(t, language)) for t in ts] for n, ts in traces.items()}
-    shape = (len(prompts), draws)
-    values = {n: _values(ts, keys[n], keys[NONE], language, shape) for n, ts in traces.items()}
-    made = [
-        _arm(
-            n, all_arms[n], values[n], values[NONE], keys[n],
-            damage(engine, all_arms[n], reference, control) if reference and n != NONE else None,
+        begun = (
+            generate(self.engine, prompt=p, language=self.language, settings=s) for p, s in asked
         )
-        for n in all_arms
-    ]  # fmt: skip
-    said = outcome if isinstance(outcome, str) else getattr(outcome, "__name__", "a function")
-    return Ledger(tuple(made), len(prompts), draws, said, traces)
+        done: dict[int, Trace] = {}
+        before = len(self._made) * len(asked)
+        self.control.step(before, self.runs, "runs")
+        for n, run in together(begun, watch=self._watch):
+            self.control.step(before + len(done), self.runs, "runs")
+            done[n] = run.trace
+        return tuple(done[n] for n in range(len(asked)))
+
+    def _watch(self, number: int, run: Run, step: Step) -> None:
+        if self.control.cancelled:
+            run.cancel()
+
+    def _arm(self, name: str) -> Arm:
+        traces, edits = self._traces[name], self.asked[name]
+        ended = [_ended(t, self.language) for t in traces]
+        keys = [self.key(e) for e in ended]
+        if name == NONE:
+            self._clean = keys
+        values = self._values(traces, keys)
+        clean = self._made[0].values if self._made else values
+        both = {n: over_prompts(values[n], clean[n]) for n in FIGURES}
+        hurt = None
+        if self.reference and name != NONE:
+            hurt = damage(self.engine, edits, self.reference, self.control)
+        return Arm(
+            name, edits, values, tuple(self._came(keys, ended)),
+            {n: b[0] for n, b in both.items()}, {n: b[1] for n, b in both.items()}, hurt,
+        )  # fmt: skip
+
+    def _came(self, keys: Sequence[str], ended: Sequence[Ended]) -> Iterator[Came]:
+        shape = len(self.prompts), self.draws
+        for n, (key, runs) in enumerate(Counter(keys).most_common()):
+            share, against = UNKNOWN, UNKNOWN
+            if n < SHARES:
+                mine, other = (
+                    np.array([float(k == key) for k in held]).reshape(shape)
+                    for held in (keys, self._clean)
+                )
+                share, against = over_prompts(mine, other)
+            else:
+                share = replace(UNKNOWN, mean=runs / len(keys))
+            yield Came(key, label_of(ended[keys.index(key)].text), runs, share, against)
+
+    def _values(self, traces: Sequence[Trace], keys: Sequence[str]) -> dict[str, F64]:
+        rows = []
+        for trace, mine, other in zip(traces, keys, self._clean, strict=True):
+            figures, n = trace.summary(), trace.n_prompt
+            paid = "price" in trace.columns
+            price = float(np.nansum(trace.column("price")[n:])) if paid else 0.0
+            rows.append([
+                float(mine != other), _parses(trace, self.language), figures["generated_tokens"],
+                price, figures["mean_surprisal"], figures["tokens_per_s"],
+            ])  # fmt: skip
+        table = np.array(rows, dtype=np.float64)
+        shape = len(self.prompts), self.draws
+        return {name: table[:, i].reshape(shape) for i, name in enumerate(FIGURES)}
+
+
+def ledger(
+    engine: Engine, prompts: Sequence[str], arms: Mapping[str, Sequence[Edit]], **options: Any
+) -> Ledger:
+    """Decode every prompt under every arm and under none, with the same seeds; options as of
+    :class:`LedgerJob`. Raises InputError, AbilityError, Cancelled."""
+    return LedgerJob(engine, prompts, arms, **options).run()
 
 
 def _ended(trace: Trace, language: str) -> Ended:
@@ -157,58 +166,6 @@ def _ended(trace: Trace, language: str) -> Ended:
     return Ended(trace.tokens.data, start, language_of(trace, language or None), trace.finish)
 
 
-def _values(
-    traces: Sequence[Trace], keys: Sequence[str], clean: Sequence[str], language: str,
-    shape: tuple[int, int],
-) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:  # fmt: skip
-    rows = []
-    for trace, mine, other in zip(traces, keys, clean, strict=True):
-        figures, n = trace.summary(), trace.n_prompt
-        price = float(np.nansum(trace.column("price")[n:])) if "price" in trace.columns else 0.0
-        rows.append([
-            float(mine != other), _parses(trace, language), figures["generated_tokens"], price,
-            figures["mean_surprisal"], figures["tokens_per_s"],
-        ])  # fmt: skip
-    table = np.array(rows, dtype=np.float64)
-    return {name: table[:, i].reshape(shape) for i, name in enumerate(FIGURES)}
-
-
 def _parses(trace: Trace, language: str) -> float:
     verdict = judge(trace.tokens.data, language_of(trace, language or None))
     return {"viable": 1.0, "not": 0.0, "unknown": math.nan}[verdict]
-
-
-def _arm(
-    name: str, edits: tuple[Edit, ...],
-    values: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]],
-    clean: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]],
-    keys: Sequence[str], hurt: Damage | None,
-) -> Arm:  # fmt: skip
-    """Draws of one prompt are averaged first: prompts are what is drawn again."""
-    with np.errstate(invalid="ignore"):
-        mine = {n: v.mean(axis=1) for n, v in values.items()}
-        gaps = {n: v - clean[n].mean(axis=1) for n, v in mine.items()}
-    return Arm(
-        name, edits, values, tuple(Counter(keys).most_common()),
-        {n: interval(v) for n, v in mine.items()}, {n: interval(v) for n, v in gaps.items()}, hurt,
-    )  # fmt: skip
-
-
-def _row(arm: Arm) -> dict[str, Any]:
-    row: dict[str, Any] = {"arm": arm.name, "outcomes": len(arm.outcomes)}
-    for name in FIGURES:
-        held, gap = arm.means[name], arm.against[name]
-        row |= {name: held.mean, f"{name}_low": held.low, f"{name}_high": held.high}
-        row[f"{name}_vs_none"] = gap.mean
-    row["kl"] = arm.damage.kl if arm.damage is not None else math.nan
-    row["same_top"] = arm.damage.same_top if arm.damage is not None else math.nan
-    return row
-
-
-def _plain(value: Interval) -> dict[str, float | int | None]:
-    found = {"mean": value.mean, "low": value.low, "high": value.high}
-    return {**{k: _number(v) for k, v in found.items()}, "n": value.n}
-
-
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     from tokenscope.decode.vectors import SteeringVector
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
+    from tokenscope.runs.arms import Ledger
     from tokenscope.runs.compare import Compared
     from tokenscope.runs.damage import Damage
     from tokenscope.runs.explain import Explanation
     from tokenscope.runs.explored import Explored
-    from tokenscope.runs.forking import Forking
-    from tokenscope.runs.ledger import Ledger
+    from tokenscope.runs.forked import Forking
     from tokenscope.runs.lens import Lenses
     from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
     from tokenscope.runs.replay import Replay
+    from tokenscope.runs.replay_audit import AuditReplay
     from tokenscope.runs.risk import RiskOf
     from tokenscope.runs.widget import Explorer
     from tokenscope.trace.findings import Finding
@@ -96,6 +97,13 @@ class Model(Engine, Drawn):
         from tokenscope.runs.replay import replay
 
         return replay(self, trace)
+
+    def replay_audit(self, folder: str | Path, every: int = 1) -> AuditReplay:
+        """Make an audit again from its journal and compare, every ``every``-th case; see
+        ``tokenscope.runs.replay_audit``. Raises InputError, MissingError."""
+        from tokenscope.runs.replay_audit import replay_audit
+
+        return replay_audit(self, Path(folder), every)
 
     def infill(self, prefix: str, suffix: str, *, language: str = "", **settings: Any) -> Trace:
         """Decode what belongs between. Raises AbilityError without infill tokens."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 from fastapi import FastAPI
 
+from tokenscope.decode.vectors import FOLDER as VECTORS
 from tokenscope.records import FOLDER
 from tokenscope.server import faults, gallery, page
 from tokenscope.server.access import Access
@@ -80,6 +81,7 @@ def open_house(
     records, where it does not lie beside them."""
     logging.getLogger("uvicorn.access").disabled = True  # a request line may hold the key
     models = model if isinstance(model, Models) else Models.of_one(model)
+    models.keep_vectors(store.path / VECTORS)
     books = Books(store.path / FOLDER, key)
     books.settle(store)
     jobs = Jobs(most_runs, unattended, books.keep)

@@ -18,6 +18,7 @@ from tokenscope.server import explore_wire as wire
 from tokenscope.server.explain_job import Asking
 from tokenscope.server.feed import Gap
 from tokenscope.server.jobs import Job
+from tokenscope.server.present import numbers
 
 KEPT = 4  # explorations that can be gone on with
 
@@ -72,23 +73,8 @@ class Explore(Asking[Exploring]):
         for _ in work.waves():
             self._tell(job)
         found = work.result()
-        split = found.split
         self._kept.keep(job.id, job.node, found)
-        job.say(
-            wire.ExploreDecisions(
-                type="decisions",
-                decisions=[
-                    wire.ExploreDecision(
-                        branch=s.branch, at=s.at, reach=s.reach, entropy=s.token_entropy,
-                        semantic=s.semantic, cosmetic=s.cosmetic,
-                    )
-                    for s in (split.decisions if split is not None else ())
-                ],
-                semantic=split.semantic if split is not None else 0.0,
-                cosmetic=split.cosmetic if split is not None else 0.0,
-            ),
-            tokens=self._said,
-        )  # fmt: skip
+        job.say(decisions(found), tokens=self._said)
         if job.cancelled():
             raise Cancelled("exploration")
 
@@ -113,6 +99,33 @@ def branch(found: Explored, b: Branch) -> wire.ExploreBranch:
     return wire.ExploreBranch(
         type="branch", name=b.name, parent=b.parent, at=b.at, ids=found.ids(b.name),
         text=found.text(b.name), finish=b.finish, text_mass=b.text_mass,
+    )  # fmt: skip
+
+
+def decisions(found: Explored) -> wire.ExploreDecisions:
+    """Every decision and the columns of what was written, as an event."""
+    split, at = found.split, found.at
+    columns = found.columns()
+    return wire.ExploreDecisions(
+        type="decisions",
+        decisions=[
+            wire.ExploreDecision(
+                branch=s.branch, at=s.at, reach=s.reach, entropy=s.token_entropy,
+                semantic=s.semantic, cosmetic=s.cosmetic, rest=s.rest,
+                alternatives=[
+                    wire.ExploreAlternative(
+                        id=a["id"], mass=a["mass"], unexplored=a["unexplored"],
+                        outcomes=[wire.LedTo(**o) for o in a["outcomes"]],
+                    )
+                    for a in found.alternatives(s)
+                ],
+            )
+            for s in (split.decisions if split is not None else ())
+        ],
+        semantic=split.semantic if split is not None else 0.0,
+        cosmetic=split.cosmetic if split is not None else 0.0,
+        semantic_column=numbers(columns["semantic"][at:]),
+        cosmetic_column=numbers(columns["cosmetic"][at:]),
     )  # fmt: skip
 
 

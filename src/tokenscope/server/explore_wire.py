@@ -21,6 +21,9 @@ from tokenscope.server.wire import (
 )
 
 Index = Annotated[int, Field(ge=0, le=2**31 - 1)]
+OutcomeKey = Annotated[
+    str, Field(max_length=2_000, pattern=r"^(bytes$|syntax($|:)|regex:|query:)")
+]  # fmt: skip
 
 
 class ExploreRequest(Request):
@@ -45,9 +48,7 @@ class ExploreRequest(Request):
     most: Annotated[int, Field(ge=1, le=2_000)] = 500
     least: Annotated[Finite, Field(ge=0, le=1)] = 0.0
     draws: Annotated[int, Field(ge=1, le=10_000)] = 100
-    outcome: Annotated[
-        str, Field(max_length=2_000, pattern=r"^(bytes$|syntax($|:)|regex:|query:)")
-    ] = "syntax"
+    outcome: OutcomeKey = "syntax"
     temperature: Annotated[Finite, Field(ge=0, le=10)] | None = None
     top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
@@ -126,9 +127,27 @@ class ExploreState(Response):
     finished: bool
 
 
+class LedTo(Response):
+    """``mass`` of an alternative that comes to ``outcome``, by its name in the last state."""
+
+    outcome: str
+    mass: float
+
+
+class ExploreAlternative(Response):
+    """An alternative of a decision: its ``mass`` (of all texts, as those of branches), the part of
+    it that each outcome gets, most first, and what is ``unexplored`` behind it."""
+
+    id: int
+    mass: float
+    outcomes: list[LedTo]
+    unexplored: float
+
+
 class ExploreDecision(Response):
     """A decision: ``reach``: the mass that comes to it; ``entropy`` of all tokens there;
-    ``semantic`` + ``cosmetic``: of what is told apart, nats."""
+    ``semantic`` + ``cosmetic``: of what is told apart, nats. ``alternatives``: the branch's own
+    token first; ``rest``: the mass of the tokens that no alternative took."""
 
     branch: int
     at: int
@@ -136,16 +155,21 @@ class ExploreDecision(Response):
     entropy: float
     semantic: float
     cosmetic: float
+    alternatives: list[ExploreAlternative]
+    rest: float
 
 
 class ExploreDecisions(Response):
     """Near the end: every decision, and the sums weighted by reach (semantic: the entropy of the
-    outcomes). Empty where paths were drawn."""
+    outcomes). Empty where paths were drawn. The columns: of the tokens from ``at`` of the start
+    event on along branch 0, null where nothing was decided."""
 
     type: Literal["decisions"]
     decisions: list[ExploreDecision]
     semantic: float
     cosmetic: float
+    semantic_column: list[float | None]
+    cosmetic_column: list[float | None]
 
 
 ExploreEvent = Annotated[

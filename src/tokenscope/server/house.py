@@ -12,6 +12,7 @@ from tokenscope.server.audit_job import Audits
 from tokenscope.server.books import Books
 from tokenscope.server.explore_job import Explorations
 from tokenscope.server.jobs import Jobs
+from tokenscope.server.ledger_job import Ledgers
 from tokenscope.server.models import Models
 from tokenscope.server.recorder.state import Recorder
 from tokenscope.server.wire import GalleryItem
@@ -33,6 +34,7 @@ class House:
     gallery: list[GalleryItem] = field(default_factory=list)
     followers: Followers = field(default_factory=Followers)
     explorations: Explorations = field(default_factory=Explorations)
+    ledgers: Ledgers = field(default_factory=Ledgers)
     recorder: Recorder | None = None
 
     @property

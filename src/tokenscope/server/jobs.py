@@ -33,7 +33,10 @@ ENDED_MOST = 256  # or so many while they ended less than
 ENDED_SECONDS = 60.0  # ago
 PROGRESS_EVERY = 0.1  # a reader needs no more than ten progress events a second
 
-Kind = Literal["generate", "fork", "score", "explain", "explore", "patch", "load", "fetch", "audit"]
+Kind = Literal[
+    "generate", "fork", "score", "explain", "explore", "forking", "ledger", "patch", "load",
+    "fetch", "audit",
+]  # fmt: skip
 
 
 class Work(Protocol):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from tokenscope.backends import loading
 from tokenscope.control import Cancelled, Control
+from tokenscope.decode.vectors import Vectors
 from tokenscope.errors import BusyError, CapacityError, ModelNotLoaded, NotFound, TokenScopeError
 from tokenscope.trace import Trace
 
@@ -78,6 +79,7 @@ class Models:
         self._load = load
         self._budget = budget
         self.root = root
+        self.vectors = Vectors()
         self._offers: dict[str, Offer] = {}
         self._guard = threading.RLock()
         for address in addresses:
@@ -122,6 +124,10 @@ class Models:
             for address in addresses:
                 if address not in known:
                     self._offer(address)
+
+    def keep_vectors(self, folder: Path) -> None:
+        """Keep the steering vectors of all models there."""
+        self.vectors.folder = folder
 
     # --- asked --------------------------------------------------------------------------------
     def all(self) -> list[Offer]:
@@ -244,6 +250,7 @@ class Models:
 
     def _put(self, offer: Offer, model: Model) -> None:
         with self._guard:
+            model.vectors = self.vectors
             offer.model, offer.digest = model, model.info.model_digest
             if not offer.form:
                 offer.name = model.info.name or offer.name

@@ -13,31 +13,39 @@ from pydantic import TypeAdapter
 
 from tokenscope.server import (
     audit_routes,
+    compare_routes,
     decoding,
+    drift_routes,
     edit_routes,
     evidence_routes,
     explain_routes,
     explore_routes,
+    forking_routes,
+    ledger_routes,
     library_routes,
     model_routes,
     numbers,
     recorder_routes,
     routes,
+    steering_routes,
     storage_routes,
     structure_routes,
 )
 from tokenscope.server.audit_wire import AuditMessage
 from tokenscope.server.explain_wire import ExplainMessage, PatchMessage
 from tokenscope.server.explore_wire import ExploreMessage
+from tokenscope.server.forking_wire import ForkingMessage
+from tokenscope.server.ledger_wire import LedgerMessage
 from tokenscope.server.wire import ErrorResponse, HelloEvent, StreamMessage
 
 
 def add_routes(app: FastAPI) -> None:
     """Every route under ``/api``."""
     for part in (
-        routes, model_routes, library_routes, recorder_routes, decoding, edit_routes,
-        numbers, explain_routes, explore_routes, structure_routes, evidence_routes,
-        audit_routes, storage_routes,
+        routes, model_routes, library_routes, recorder_routes, decoding, edit_routes, numbers,
+        explain_routes, explore_routes, forking_routes, compare_routes, drift_routes,
+        ledger_routes, steering_routes, structure_routes, evidence_routes, audit_routes,
+        storage_routes,
     ):  # fmt: skip
         app.include_router(part.router)
 
@@ -55,7 +63,7 @@ def document() -> dict[str, Any]:
     template = "#/components/schemas/{model}"
     shapes: dict[str, Any] = {
         "FeedEvent": HelloEvent | StreamMessage | ExplainMessage | PatchMessage | ExploreMessage
-        | AuditMessage,
+        | ForkingMessage | LedgerMessage | AuditMessage,
         "ErrorResponse": ErrorResponse,
     }  # fmt: skip
     for name, shape in shapes.items():

@@ -375,8 +375,9 @@ class JobInfo(Response):
 
     run: str
     kind: Literal[
-        "generate", "fork", "score", "explain", "explore", "patch", "load", "fetch", "audit"
-    ]
+        "generate", "fork", "score", "explain", "explore", "forking", "ledger", "patch", "load",
+        "fetch", "audit",
+    ]  # fmt: skip
     node: str | None
     session: str | None
     running: bool

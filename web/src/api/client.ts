@@ -120,6 +120,9 @@ export const api = {
   attended: (node: string, t: number, layer: string, head: string, signal?: AbortSignal) =>
     octets(`nodes/${id(node)}/attended/${t}?layer=${id(layer)}&head=${id(head)}`, signal),
   events,
+  /** Resolves when a job is over, however it ended. */
+  ended: async (run: string): Promise<void> =>
+    void (await (await send('GET', `events?run=${id(run)}`)).text()),
   jobs: () => json<JobInfo[]>('GET', 'runs'),
   cancel: (run: string) => send('POST', `runs/${id(run)}/cancel`),
   generate: (session: string, body: GenerateRequest) =>

@@ -230,6 +230,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/ledger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ledger Route
+         * @description Arms of edits over prompts: a job; its events are LedgerEvents.
+         */
+        post: operations["ledger_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/ledger/{run}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Ledger File
+         * @description A ledger that is done, of the last eight, as a file: JSON, or a page of its own.
+         */
+        get: operations["ledger_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/library": {
         parameters: {
             query?: never;
@@ -423,6 +463,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/alternatives/{t}/outcomes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Outcomes Route
+         * @description What each alternative of token ``t`` leads to, followed greedily for ``horizon`` tokens (by
+         *     default to where the branch ends): the outcomes split by alternative.
+         */
+        get: operations["outcomes_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/attended/{t}": {
         parameters: {
             query?: never;
@@ -503,6 +564,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/compare/{other}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare Route
+         * @description Where two branches part and meet again, what differs, how far their distributions lie apart:
+         *     bounds by the alternatives that they keep, or ``exact`` by reading both again, with the models
+         *     that made them. ``by``: a level of structure to roll the ``columns`` up over, too.
+         */
+        get: operations["compare_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/continue": {
         parameters: {
             query?: never;
@@ -518,6 +601,27 @@ export interface paths {
          *     from its last token, or, where it had not come that far, the same request again.
          */
         post: operations["continue_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/drift/{other}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Drift Route
+         * @description One text under two models or number types: what moved by kind of syntax, where the likeliest
+         *     choices flip. ``exact``: both models, which have to be loaded, read it again.
+         */
+        get: operations["drift_route"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -620,6 +724,26 @@ export interface paths {
          *     Raises ModelNotLoaded when that one is not loaded.
          */
         post: operations["fork_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/forking": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Forking Route
+         * @description Which tokens change what comes of the text: a job; its events are ForkingEvents.
+         */
+        post: operations["forking_route"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1083,6 +1207,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/steering": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Steering List
+         * @description The vectors that are kept, of all models, by name.
+         */
+        get: operations["steering_list"];
+        put?: never;
+        /**
+         * Steering Route
+         * @description Make a vector and keep it in the data folder; one pass over each prompt.
+         */
+        post: operations["steering_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/steering/{digest}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Steering Delete
+         * @description Take a vector away for good; branches that were steered by it cannot be made again.
+         */
+        delete: operations["steering_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/storage": {
         parameters: {
             query?: never;
@@ -1291,6 +1459,56 @@ export interface components {
             logprob: number;
             /** Text */
             text: string;
+        };
+        /**
+         * ApartInfo
+         * @description How far two distributions lie apart: ``kl`` nats, a lower bound unless ``exact``, null where
+         *     it is not known or not finite; the total variation lies in ``tv_low..tv_high``. ``over``:
+         *     tokens, or the next byte (two vocabularies).
+         */
+        ApartInfo: {
+            /** Exact */
+            exact: boolean;
+            /** Kl */
+            kl: number | null;
+            /**
+             * Over
+             * @enum {string}
+             */
+            over: "tokens" | "bytes";
+            /** Tv High */
+            tv_high: number;
+            /** Tv Low */
+            tv_low: number;
+        };
+        /**
+         * ApartMeans
+         * @description Means over the ``n`` places where both stand at the same text; ``tv_most``: the largest
+         *     ``tv_low``.
+         */
+        ApartMeans: {
+            /** Exact */
+            exact: boolean;
+            /** Kl */
+            kl: number | null;
+            /** N */
+            n: number;
+            /** Tv High */
+            tv_high: number | null;
+            /** Tv Low */
+            tv_low: number | null;
+            /** Tv Most */
+            tv_most: number | null;
+        };
+        /**
+         * ArmRequest
+         * @description An arm: edits under a name; ``none`` is there by itself.
+         */
+        ArmRequest: {
+            /** Edits */
+            edits: (components["schemas"]["BanShape"] | components["schemas"]["BiasShape"] | components["schemas"]["BanTextShape"] | components["schemas"]["BiasTextShape"] | components["schemas"]["RequireShape"] | components["schemas"]["RegexShape"] | components["schemas"]["JsonSchemaShape"] | components["schemas"]["GrammarShape"] | components["schemas"]["ViableShape"] | components["schemas"]["BanCodeShape"] | components["schemas"]["AblateShape"] | components["schemas"]["AttendShape"] | components["schemas"]["SteerShape"] | components["schemas"]["PatchShape"])[];
+            /** Name */
+            name: string;
         };
         /**
          * AttendShape
@@ -1815,6 +2033,126 @@ export interface components {
             type: "committed";
         };
         /**
+         * CompareResponse
+         * @description Two branches side by side. ``node_a``, ``node_b``: their names; ``fork``: null where they
+         *     say the same. ``at_fork``: how far the distributions lie apart there (two branches of one
+         *     model: one distribution); ``after_fork``: after the first tokens that differ. ``rollups``:
+         *     empty unless a level was asked for.
+         */
+        CompareResponse: {
+            after_fork: components["schemas"]["ApartInfo"] | null;
+            at_fork: components["schemas"]["ApartInfo"] | null;
+            /** Cells */
+            cells: components["schemas"]["ComparedCell"][];
+            /** Columns */
+            columns: string[];
+            /** Exact */
+            exact: boolean;
+            fork: components["schemas"]["ComparedPlace"] | null;
+            joint_logprob: components["schemas"]["JointLogprob"];
+            mean_apart: components["schemas"]["ApartMeans"];
+            /** Meets */
+            meets: components["schemas"]["ComparedMeeting"][];
+            /** Model A */
+            model_a: string;
+            /** Model B */
+            model_b: string;
+            /** Node A */
+            node_a: string;
+            /** Node B */
+            node_b: string;
+            /** Rollups */
+            rollups: components["schemas"]["ComparedRollup"][];
+            /** Same Shape */
+            same_shape: boolean;
+            /** Same Text */
+            same_text: boolean;
+            /** Same Tokenizer */
+            same_tokenizer: boolean;
+            summary_a: components["schemas"]["Summary"];
+            summary_b: components["schemas"]["Summary"];
+            /** Syntax */
+            syntax: components["schemas"]["StatementChange"][];
+        };
+        /**
+         * ComparedCell
+         * @description Tokens ``a`` = [start, end) of one side and ``b`` of the other, one of which may be empty;
+         *     ``same``: they hold the same bytes. ``apart``: of the distributions that predicted the first
+         *     token of each, null where the texts before are not the same. ``values_a``, ``values_b``: in the
+         *     order of ``columns``, additive ones summed over the cell, others averaged.
+         */
+        ComparedCell: {
+            /** A */
+            a: number[];
+            apart: components["schemas"]["ApartInfo"] | null;
+            /** B */
+            b: number[];
+            /** Same */
+            same: boolean;
+            /** Text A */
+            text_a: string;
+            /** Text B */
+            text_b: string;
+            /** Values A */
+            values_a: (number | null)[];
+            /** Values B */
+            values_b: (number | null)[];
+        };
+        /**
+         * ComparedMeeting
+         * @description A stretch after the fork in which both say the same: [start, end) of the tokens of each.
+         */
+        ComparedMeeting: {
+            /** A */
+            a: number[];
+            /** B */
+            b: number[];
+            /** Bytes */
+            bytes: number;
+        };
+        /**
+         * ComparedPlace
+         * @description Where the texts part: the token of each side, and the byte.
+         */
+        ComparedPlace: {
+            /** A */
+            a: number;
+            /** B */
+            b: number;
+            /** Byte */
+            byte: number;
+        };
+        /**
+         * ComparedRollup
+         * @description A column over the regions of both sides.
+         */
+        ComparedRollup: {
+            /** Column */
+            column: string;
+            /** Rows */
+            rows: components["schemas"]["RolledPair"][];
+        };
+        /**
+         * DamageInfo
+         * @description On the reference text: mean KL(edited || own), nats per token; the share of positions with
+         *     the same top; the text's own nats before and after (null: a mask forbids it). ``left_out``:
+         *     kinds that say nothing about another text.
+         */
+        DamageInfo: {
+            /** Kl */
+            kl: number | null;
+            /** Left Out */
+            left_out: string[];
+            /** Nats */
+            nats: number;
+            /** Nats Edited */
+            nats_edited: number | null;
+            /** Same Top */
+            same_top: number;
+            /** Tokens */
+            tokens: number;
+        };
+        /**
          * DecisionPoint
          * @description A token after which the risk is surely higher than before it; ``banned``: what banning it
          *     there would leave (null: not enumerated), for ``ban_cost`` nats (null: no finite number).
@@ -1882,6 +2220,35 @@ export interface components {
             mean_kl: number;
             /** Tokens */
             tokens: number;
+        };
+        /**
+         * DriftResponse
+         * @description ``differences``: per column asked for, a number per token of the first branch (second less
+         *     first; null where there is none); ``kl``: nats per token where known. ``places``: positions at
+         *     which both choices are known; ``flipped``: the share at which they differ. Categories: most
+         *     moved first.
+         */
+        DriftResponse: {
+            /** Categories */
+            categories: components["schemas"]["MovedCategory"][];
+            /** Columns */
+            columns: string[];
+            /** Differences */
+            differences: (number | null)[][];
+            /** Exact */
+            exact: boolean;
+            /** Flipped */
+            flipped: number | null;
+            /** Flips */
+            flips: components["schemas"]["FlipInfo"][];
+            /** Kl */
+            kl: (number | null)[];
+            /** Kl Mean */
+            kl_mean: number | null;
+            /** Places */
+            places: number;
+            /** Same Tokenizer */
+            same_tokenizer: boolean;
         };
         /**
          * EditField
@@ -2067,6 +2434,21 @@ export interface components {
             type: "start";
         };
         /**
+         * ExploreAlternative
+         * @description An alternative of a decision: its ``mass`` (of all texts, as those of branches), the part of
+         *     it that each outcome gets, most first, and what is ``unexplored`` behind it.
+         */
+        ExploreAlternative: {
+            /** Id */
+            id: number;
+            /** Mass */
+            mass: number;
+            /** Outcomes */
+            outcomes: components["schemas"]["LedTo"][];
+            /** Unexplored */
+            unexplored: number;
+        };
+        /**
          * ExploreBranch
          * @description A branch that was decoded. ``name``: its number, from 0 on; ``parent``: the branch that it
          *     leaves at token ``at`` (null: none). ``ids`` and ``text``: from the exploration's ``at`` on.
@@ -2096,9 +2478,12 @@ export interface components {
         /**
          * ExploreDecision
          * @description A decision: ``reach``: the mass that comes to it; ``entropy`` of all tokens there;
-         *     ``semantic`` + ``cosmetic``: of what is told apart, nats.
+         *     ``semantic`` + ``cosmetic``: of what is told apart, nats. ``alternatives``: the branch's own
+         *     token first; ``rest``: the mass of the tokens that no alternative took.
          */
         ExploreDecision: {
+            /** Alternatives */
+            alternatives: components["schemas"]["ExploreAlternative"][];
             /** At */
             at: number;
             /** Branch */
@@ -2109,21 +2494,28 @@ export interface components {
             entropy: number;
             /** Reach */
             reach: number;
+            /** Rest */
+            rest: number;
             /** Semantic */
             semantic: number;
         };
         /**
          * ExploreDecisions
          * @description Near the end: every decision, and the sums weighted by reach (semantic: the entropy of the
-         *     outcomes). Empty where paths were drawn.
+         *     outcomes). Empty where paths were drawn. The columns: of the tokens from ``at`` of the start
+         *     event on along branch 0, null where nothing was decided.
          */
         ExploreDecisions: {
             /** Cosmetic */
             cosmetic: number;
+            /** Cosmetic Column */
+            cosmetic_column: (number | null)[];
             /** Decisions */
             decisions: components["schemas"]["ExploreDecision"][];
             /** Semantic */
             semantic: number;
+            /** Semantic Column */
+            semantic_column: (number | null)[];
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -2321,7 +2713,7 @@ export interface components {
             /** Unexplored */
             unexplored: number;
         };
-        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"] | components["schemas"]["ExploreMessage"] | components["schemas"]["AuditMessage"];
+        FeedEvent: components["schemas"]["HelloEvent"] | components["schemas"]["StreamMessage"] | components["schemas"]["ExplainMessage"] | components["schemas"]["PatchMessage"] | components["schemas"]["ExploreMessage"] | components["schemas"]["ForkingMessage"] | components["schemas"]["LedgerMessage"] | components["schemas"]["AuditMessage"];
         /**
          * FigureInfo
          * @description A figure by its name, gate or not.
@@ -2379,6 +2771,96 @@ export interface components {
             notes: string[];
         };
         /**
+         * FlipInfo
+         * @description Before token ``t`` of the first branch (at ``byte``) the likeliest token of one model is not
+         *     the other's: their texts, base64 of their bytes or the literals of special tokens, and their
+         *     probabilities; ``category``: the kind of syntax of what stands there.
+         */
+        FlipInfo: {
+            /** A */
+            a: string;
+            /** B */
+            b: string;
+            /** Byte */
+            byte: number;
+            /** Category */
+            category: string;
+            /** P A */
+            p_a: number;
+            /** P B */
+            p_b: number;
+            /** T */
+            t: number;
+        };
+        /**
+         * ForkAlternative
+         * @description A token of a place, followed greedily: its mass there, the outcome that it leads to (an index
+         *     of ``outcomes``) and the text from it on. The token that was written stands first.
+         */
+        ForkAlternative: {
+            /** Id */
+            id: number;
+            /** Mass */
+            mass: number;
+            /** Outcome */
+            outcome: number;
+            /** Text */
+            text: string;
+        };
+        /**
+         * ForkOutcome
+         * @description An outcome at a place: its mass there. ``own``: that of what was written.
+         */
+        ForkOutcome: {
+            /** Label */
+            label: string;
+            /** Mass */
+            mass: number;
+            /** Own */
+            own: boolean;
+        };
+        /**
+         * ForkPlace
+         * @description A measured token. ``fork_tv``: mass of the alternatives that lead to another outcome;
+         *     ``high``: with all that was not followed, ``rest``. ``gated``: the gate opened, else it was
+         *     measured to check the gate. ``semantic`` + ``cosmetic``: the entropy of what is told apart
+         *     here, nats.
+         */
+        ForkPlace: {
+            /** Alternatives */
+            alternatives: components["schemas"]["ForkAlternative"][];
+            /** At */
+            at: number;
+            /** Cosmetic */
+            cosmetic: number;
+            /** Fork Tv */
+            fork_tv: number;
+            /** Gated */
+            gated: boolean;
+            /** High */
+            high: number;
+            /** Outcomes */
+            outcomes: components["schemas"]["ForkOutcome"][];
+            /** Rest */
+            rest: number;
+            /** Semantic */
+            semantic: number;
+            /** Text */
+            text: string;
+        };
+        /**
+         * ForkPlaceEvent
+         * @description A place, as soon as it is measured.
+         */
+        ForkPlaceEvent: {
+            place: components["schemas"]["ForkPlace"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "place";
+        };
+        /**
          * ForkRequest
          * @description A branch that differs from its parent at token ``at``.
          *
@@ -2410,6 +2892,146 @@ export interface components {
             token_id?: number | null;
             /** Token Ids */
             token_ids?: number[] | null;
+        };
+        /**
+         * ForkingDone
+         * @description Near the end: what was skipped, what the gate may have missed, and the columns, a value for
+         *     each of the tokens from ``at`` of the start event on (null: not measured). ``fork_gate``: 1 the
+         *     gate opened, 0.5 checked, 0 skipped. All are an estimate: each alternative stands for one greedy
+         *     way on.
+         */
+        ForkingDone: {
+            checked: components["schemas"]["GateChecked"];
+            /** Cosmetic */
+            cosmetic: (number | null)[];
+            /** Decoded */
+            decoded: number;
+            /** Fork Gate */
+            fork_gate: (number | null)[];
+            /** Fork Tv */
+            fork_tv: (number | null)[];
+            /** Semantic */
+            semantic: (number | null)[];
+            /** Skipped */
+            skipped: number;
+            /** Skipped Share */
+            skipped_share: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "columns";
+        };
+        /**
+         * ForkingMessage
+         * @description An event of a measurement of forking tokens, as it travels.
+         */
+        ForkingMessage: {
+            /** Event */
+            event: components["schemas"]["ForkingStart"] | components["schemas"]["ProgressEvent"] | components["schemas"]["ForkPlaceEvent"] | components["schemas"]["ForkingDone"] | components["schemas"]["DoneEvent"] | components["schemas"]["ErrorEvent"];
+            /**
+             * Kind
+             * @constant
+             */
+            kind: "forking";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
+        };
+        /**
+         * ForkingRequest
+         * @description Which generated tokens change what comes of the text; docs/explore.md.
+         *
+         *     ``gate``: ``entropy`` or ``viable`` (entropy among the alternatives that could go on to parse)
+         *     of at least ``threshold`` nats, or ``margin`` of at most that. ``region``: [start, end) of the
+         *     tokens to look at, null: the generated ones. ``horizon``: tokens that alternatives are followed
+         *     for, null: to where the branch ends. ``check``: skipped tokens, drawn with ``seed``, that are
+         *     measured too.
+         */
+        ForkingRequest: {
+            /**
+             * Check
+             * @default 8
+             */
+            check?: number;
+            /**
+             * Gate
+             * @default entropy
+             * @enum {string}
+             */
+            gate?: "entropy" | "margin" | "viable";
+            /** Horizon */
+            horizon?: number | null;
+            /**
+             * Language
+             * @default
+             */
+            language?: string;
+            /**
+             * Outcome
+             * @default syntax
+             */
+            outcome?: string;
+            /** Region */
+            region?: number[] | null;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed?: number;
+            /**
+             * Stop
+             * @default []
+             */
+            stop?: string[];
+            /**
+             * Threshold
+             * @default 0.5
+             */
+            threshold?: number;
+            /**
+             * Width
+             * @default 4
+             */
+            width?: number;
+        };
+        /**
+         * ForkingStart
+         * @description First event. Of the ``tokens`` from ``at`` on the gate opened at ``gated``; ``checked`` of
+         *     the ``skipped`` are measured too. ``branches`` are followed, of ``most_tokens`` at most.
+         */
+        ForkingStart: {
+            /** At */
+            at: number;
+            /** Branches */
+            branches: number;
+            /** Checked */
+            checked: number;
+            /**
+             * Gate
+             * @enum {string}
+             */
+            gate: "entropy" | "margin" | "viable";
+            /** Gated */
+            gated: number;
+            /** Most Tokens */
+            most_tokens: number;
+            /** Outcome */
+            outcome: string;
+            /** Run */
+            run: string;
+            /** Skipped */
+            skipped: number;
+            /** Threshold */
+            threshold: number;
+            /** Tokens */
+            tokens: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "start";
         };
         /**
          * FoundHead
@@ -2447,6 +3069,23 @@ export interface components {
             title: string;
             /** Why */
             why: string;
+        };
+        /**
+         * GateChecked
+         * @description Of ``n`` skipped places that were measured, ``missed`` reach a fork_tv of 0.1; ``most``: the
+         *     largest; ``low``, ``high``: the 95 % interval of the share of missed ones.
+         */
+        GateChecked: {
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Missed */
+            missed: number;
+            /** Most */
+            most: number;
+            /** N */
+            n: number;
         };
         /**
          * GateInfo
@@ -2579,6 +3218,20 @@ export interface components {
             type: "hello";
         };
         /**
+         * IntervalInfo
+         * @description A mean over ``n`` prompts with its 95 % bootstrap interval; null where it is not known.
+         */
+        IntervalInfo: {
+            /** High */
+            high: number | null;
+            /** Low */
+            low: number | null;
+            /** Mean */
+            mean: number | null;
+            /** N */
+            n: number;
+        };
+        /**
          * JobInfo
          * @description A job of the server and where it stands: ``done`` of ``total`` pieces of ``what``.
          *
@@ -2592,7 +3245,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "generate" | "fork" | "score" | "explain" | "explore" | "patch" | "load" | "fetch" | "audit";
+            kind: "generate" | "fork" | "score" | "explain" | "explore" | "forking" | "ledger" | "patch" | "load" | "fetch" | "audit";
             /** Left S */
             left_s: number | null;
             /** Node */
@@ -2607,6 +3260,15 @@ export interface components {
             total: number | null;
             /** What */
             what: string;
+        };
+        /**
+         * JointLogprob
+         * @description Of the tokens that differ, of all from the fork on, and of all.
+         */
+        JointLogprob: {
+            after: components["schemas"]["SideSums"];
+            all: components["schemas"]["SideSums"];
+            differs: components["schemas"]["SideSums"];
         };
         /**
          * JsonSchemaShape
@@ -2655,6 +3317,180 @@ export interface components {
             sinks: boolean;
             /** Window */
             window: number;
+        };
+        /**
+         * LedTo
+         * @description ``mass`` of an alternative that comes to ``outcome``, by its name in the last state.
+         */
+        LedTo: {
+            /** Mass */
+            mass: number;
+            /** Outcome */
+            outcome: string;
+        };
+        /**
+         * LedgerArm
+         * @description An arm as soon as it is measured. The first is ``none``.
+         */
+        LedgerArm: {
+            damage: components["schemas"]["DamageInfo"] | null;
+            /** Figures */
+            figures: components["schemas"]["LedgerFigure"][];
+            /** Name */
+            name: string;
+            /** Outcomes */
+            outcomes: components["schemas"]["LedgerOutcome"][];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "arm";
+        };
+        /**
+         * LedgerDefinition
+         * @description What a figure means.
+         */
+        LedgerDefinition: {
+            /** Name */
+            name: string;
+            /** Text */
+            text: string;
+        };
+        /**
+         * LedgerDone
+         * @description Near the end: the arms that no other arm beats in both, change and damage (none where no
+         *     damage was measured).
+         */
+        LedgerDone: {
+            /** Stands Out */
+            stands_out: string[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "ledger";
+        };
+        /**
+         * LedgerFigure
+         * @description A figure of an arm, and its paired difference from no edits.
+         */
+        LedgerFigure: {
+            against_none: components["schemas"]["IntervalInfo"];
+            /** Name */
+            name: string;
+            value: components["schemas"]["IntervalInfo"];
+        };
+        /**
+         * LedgerMessage
+         * @description An event of a ledger, as it travels. ``node``: always empty; it belongs to no branch.
+         */
+        LedgerMessage: {
+            /** Event */
+            event: components["schemas"]["LedgerStart"] | components["schemas"]["ProgressEvent"] | components["schemas"]["LedgerArm"] | components["schemas"]["LedgerDone"] | components["schemas"]["DoneEvent"] | components["schemas"]["ErrorEvent"];
+            /**
+             * Kind
+             * @constant
+             */
+            kind: "ledger";
+            /** Node */
+            node: string;
+            /** Run */
+            run: string;
+        };
+        /**
+         * LedgerOutcome
+         * @description An outcome: in how many ``runs``, which ``share`` of them with its interval (of the eight
+         *     most frequent), and the paired difference from no edits. ``label``: what one of them wrote.
+         */
+        LedgerOutcome: {
+            against_none: components["schemas"]["IntervalInfo"];
+            interval: components["schemas"]["IntervalInfo"];
+            /** Label */
+            label: string;
+            /** Outcome */
+            outcome: string;
+            /** Runs */
+            runs: number;
+            /** Share */
+            share: number;
+        };
+        /**
+         * LedgerRequest
+         * @description Every prompt under every arm and under no edits, with the same seeds; docs/edits.md.
+         *
+         *     ``draws``: seeds of each prompt (more than 1 needs a temperature). ``reference``: a text on
+         *     which the damage of each arm is measured ("": none). ``model``: the id of a loaded one.
+         */
+        LedgerRequest: {
+            /** Arms */
+            arms: components["schemas"]["ArmRequest"][];
+            /**
+             * Draws
+             * @default 1
+             */
+            draws?: number;
+            /**
+             * Language
+             * @default
+             */
+            language?: string;
+            /** Model */
+            model?: string | null;
+            /**
+             * Outcome
+             * @default syntax
+             */
+            outcome?: string;
+            /** Prompts */
+            prompts: string[];
+            /**
+             * Reference
+             * @default
+             */
+            reference?: string;
+            /**
+             * @default {
+             *       "alternatives": 10,
+             *       "attention": "top",
+             *       "edits": [],
+             *       "max_new_tokens": 32,
+             *       "min_p": 0,
+             *       "repetition_penalty": 1,
+             *       "seed": 0,
+             *       "stop": [],
+             *       "temperature": 0,
+             *       "top_k": 0,
+             *       "top_p": 1
+             *     }
+             */
+            settings?: components["schemas"]["Settings"];
+        };
+        /**
+         * LedgerStart
+         * @description First event: the arms in the order in which they come, and what is decoded.
+         */
+        LedgerStart: {
+            /** Arms */
+            arms: string[];
+            /** Definitions */
+            definitions: components["schemas"]["LedgerDefinition"][];
+            /** Draws */
+            draws: number;
+            /** Model */
+            model: string;
+            /** Outcome */
+            outcome: string;
+            /** Prompts */
+            prompts: number;
+            /** Run */
+            run: string;
+            /** Runs */
+            runs: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "start";
         };
         /**
          * LibraryEntry
@@ -2848,6 +3684,43 @@ export interface components {
             state: "loaded" | "loading" | "unloaded" | "failed";
             /** Taken */
             taken: number | null;
+        };
+        /**
+         * MovedCategory
+         * @description One kind of syntax: ``cells`` of it, the columns asked for, mean KL in nats (a lower bound
+         *     unless the answer is exact), and at how many of the ``places`` where both choices are known
+         *     they flip.
+         */
+        MovedCategory: {
+            /** Category */
+            category: string;
+            /** Cells */
+            cells: number;
+            /** Columns */
+            columns: components["schemas"]["MovedColumn"][];
+            /** Flips */
+            flips: number;
+            /** Kl */
+            kl: number | null;
+            /** Places */
+            places: number;
+        };
+        /**
+         * MovedColumn
+         * @description Means over the cells of a kind: of both sides, of the difference (second less first), and of
+         *     its absolute value; nats for surprisal and entropy.
+         */
+        MovedColumn: {
+            /** A */
+            a: number | null;
+            /** B */
+            b: number | null;
+            /** Column */
+            column: string;
+            /** Difference */
+            difference: number | null;
+            /** Moved */
+            moved: number | null;
         };
         /**
          * NewSessionRequest
@@ -3399,6 +4272,37 @@ export interface components {
             upper: number;
         };
         /**
+         * RolledPair
+         * @description A region of either side, matched where it holds the same stretch of text, or is the only one
+         *     of its kind and name on both.
+         */
+        RolledPair: {
+            a: components["schemas"]["RolledSide"] | null;
+            b: components["schemas"]["RolledSide"] | null;
+            /** Kind */
+            kind: string;
+            /** Name */
+            name: string;
+        };
+        /**
+         * RolledSide
+         * @description A region's bytes [start, end), its tokens' count and figures of the column.
+         */
+        RolledSide: {
+            /** Count */
+            count: number;
+            /** End */
+            end: number;
+            /** Max */
+            max: number | null;
+            /** Mean */
+            mean: number | null;
+            /** Start */
+            start: number;
+            /** Sum */
+            sum: number | null;
+        };
+        /**
          * RollupResponse
          * @description A column over the groups of a level, one list per field; null where no token entered.
          *
@@ -3639,6 +4543,16 @@ export interface components {
             top_p?: number;
         };
         /**
+         * SideSums
+         * @description Summed logprob (nats) of each side.
+         */
+        SideSums: {
+            /** A */
+            a: number;
+            /** B */
+            b: number;
+        };
+        /**
          * SpecialToken
          * @description A token that has no bytes in the text, and what to show in its place.
          */
@@ -3667,6 +4581,31 @@ export interface components {
             type: "start";
         };
         /**
+         * StatementChange
+         * @description A statement that differs, or stands on one side only.
+         */
+        StatementChange: {
+            a: components["schemas"]["StatementInfo"] | null;
+            b: components["schemas"]["StatementInfo"] | null;
+            /**
+             * Change
+             * @enum {string}
+             */
+            change: "changed" | "only_a" | "only_b";
+        };
+        /**
+         * StatementInfo
+         * @description A statement by its first line. ``line``: from 1 on.
+         */
+        StatementInfo: {
+            /** Kind */
+            kind: string;
+            /** Line */
+            line: number;
+            /** Text */
+            text: string;
+        };
+        /**
          * SteerShape
          * @description Steer: a kept steering vector is added to the residual stream before its layer.
          */
@@ -3691,6 +4630,70 @@ export interface components {
             until?: number | null;
             /** Vector's digest */
             vector: string;
+        };
+        /**
+         * SteeringRequest
+         * @description A vector from two sets of prompts: the mean residual stream before ``layer`` over the
+         *     ``positive`` ones less that over the ``negative`` ones, at each prompt's ``last`` token or over
+         *     the ``mean`` of its tokens but the first. ``name``: to know it by later.
+         */
+        SteeringRequest: {
+            /** Layer */
+            layer: number;
+            /** Model */
+            model?: string | null;
+            /**
+             * Name
+             * @default
+             */
+            name?: string;
+            /** Negative */
+            negative: string[];
+            /**
+             * Over
+             * @default last
+             * @enum {string}
+             */
+            over?: "last" | "mean";
+            /** Positive */
+            positive: string[];
+        };
+        /**
+         * SteeringVectorInfo
+         * @description A kept vector. ``digest``: what the edit ``steer`` names it by. ``norm``: its length;
+         *     ``residual``: the mean length of the stream there on its prompts; ``ratio``: norm / residual,
+         *     how large a step of strength 1 is. ``offer``: the id of the loaded model that it belongs to
+         *     (null: none that is loaded). ``prompts_sha256``: of both sets of prompts.
+         */
+        SteeringVectorInfo: {
+            /** Digest */
+            digest: string;
+            /** Layer */
+            layer: number;
+            /** Model */
+            model: string;
+            /** Model Digest */
+            model_digest: string;
+            /** Name */
+            name: string;
+            /** Negative */
+            negative: number;
+            /** Norm */
+            norm: number;
+            /** Offer */
+            offer: string | null;
+            /** Over */
+            over: string;
+            /** Positive */
+            positive: number;
+            /** Prompts Sha256 */
+            prompts_sha256: string;
+            /** Ratio */
+            ratio: number;
+            /** Residual */
+            residual: number;
+            /** Size */
+            size: number;
         };
         /**
          * StepEvent
@@ -4392,6 +5395,73 @@ export interface operations {
             };
         };
     };
+    ledger_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LedgerRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    ledger_file: {
+        parameters: {
+            query?: {
+                format?: "json" | "html";
+            };
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                    "text/html": unknown;
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     library_route: {
         parameters: {
             query?: never;
@@ -4766,6 +5836,43 @@ export interface operations {
             };
         };
     };
+    outcomes_route: {
+        parameters: {
+            query?: {
+                width?: number;
+                outcome?: string;
+                horizon?: number | null;
+                language?: string;
+            };
+            header?: never;
+            path: {
+                node: string;
+                t: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForkPlace"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     attended: {
         parameters: {
             query?: {
@@ -4905,6 +6012,42 @@ export interface operations {
             };
         };
     };
+    compare_route: {
+        parameters: {
+            query?: {
+                columns?: string;
+                by?: string;
+                exact?: boolean;
+            };
+            header?: never;
+            path: {
+                node: string;
+                other: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CompareResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     continue_route: {
         parameters: {
             query?: never;
@@ -4923,6 +6066,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    drift_route: {
+        parameters: {
+            query?: {
+                columns?: string;
+                language?: string;
+                exact?: boolean;
+            };
+            header?: never;
+            path: {
+                node: string;
+                other: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriftResponse"];
                 };
             };
             /** @description Refused. */
@@ -5086,6 +6265,41 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["ForkRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    forking_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ForkingRequest"];
             };
         };
         responses: {
@@ -5949,6 +7163,97 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["JobInfo"];
                 };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    steering_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SteeringVectorInfo"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    steering_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SteeringRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SteeringVectorInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    steering_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Refused. */
             default: {

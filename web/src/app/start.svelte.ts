@@ -1,13 +1,14 @@
 /** From an address to what it shows, and back; what happens on opening and after a broken line. */
-import { ApiError, Unreachable } from '../api/errors'
+import { ApiError } from '../api/errors'
 import { readAddress, writeAddress, type Shown } from '../core/address'
+import { audits } from '../state/audits.svelte'
 import { background } from '../state/background.svelte'
 import { focus } from '../state/focus.svelte'
 import { look } from '../state/look.svelte'
 import { model } from '../state/model.svelte'
 import { models } from '../state/models.svelte'
-import { notices } from '../state/notices.svelte'
 import { reach } from '../state/reach.svelte'
+import { openSession } from '../state/opening'
 import { runs } from '../state/runs.svelte'
 import { sessions } from '../state/sessions.svelte'
 import { views } from '../views/registry'
@@ -18,6 +19,7 @@ class Opening {
 }
 
 export const opening = new Opening()
+export { openSession }
 
 export async function start(): Promise<void> {
   opening.stage = 'loading'
@@ -40,6 +42,7 @@ export async function arrive(): Promise<void> {
   if (view && !view.aside) focus.view = asked.view!
   await goThere(asked)
   focus.aside = view?.aside ? asked.view : null
+  if (asked.view === 'audit') audits.choose(asked.audit)
 }
 
 async function goThere(asked: Shown): Promise<void> {
@@ -56,36 +59,6 @@ async function goThere(asked: Shown): Promise<void> {
   await openSession(asked.session, asked.node, asked.token)
 }
 
-/** The session whose first trace has set the ends of the scales. */
-let scaled = ''
-
-/** Open a session at a branch, or at its newest one. */
-export async function openSession(
-  id: string,
-  node: string | null = null,
-  token: number | null = null,
-): Promise<void> {
-  try {
-    const session = await sessions.load(id).catch((cause: unknown) => {
-      const kept = cause instanceof Unreachable ? sessions.remembered(id) : null
-      if (kept) return kept
-      throw cause
-    })
-    if (session.id !== scaled) look.forgetRanges()
-    scaled = session.id
-    await runs.enter(session.id)
-    const known = session.nodes.some((n) => n.id === node)
-    const newest = session.nodes.at(-1)
-    if (known) await focus.show(node!, token)
-    else if (newest) await focus.show(newest.id, null)
-    else focus.compose()
-  } catch (cause) {
-    focus.compose()
-    sessions.close()
-    if (cause instanceof ApiError) notices.fail(cause, 'That session could not be opened.')
-  }
-}
-
 /** Keep the address in step. Moving between branches is a step that Back undoes; a token is not. */
 export function followAddress(): void {
   let before = ''
@@ -98,9 +71,10 @@ export function followAddress(): void {
       token: plain ? null : focus.token,
       column: plain ? null : look.column,
       read: sessions.readOnly && !plain ? 'only' : null,
+      audit: focus.aside === 'audit' ? audits.chosen : null,
       view: focus.aside ?? (plain || focus.view === 'scope' ? null : focus.view),
     })
-    const place = `${plain} ${sessions.open?.id} ${focus.node} ${focus.view} ${focus.aside}`
+    const place = `${focus.aside === 'audit' ? audits.chosen : ''} ${plain} ${sessions.open?.id} ${focus.node} ${focus.view} ${focus.aside}`
     if ((hash || '#') === (location.hash || '#')) {
       before = place
       return

@@ -5,11 +5,13 @@ export interface Shown {
   token: number | null
   column: string | null
   view: string | null
+  /** The audit that is looked at. */
+  audit: string | null
   /** `only` to be read: nothing is decoded or changed. */
   read: string | null
 }
 
-const NAMES = ['session', 'node', 'token', 'column', 'view', 'read'] as const
+const NAMES = ['session', 'node', 'token', 'column', 'view', 'audit', 'read'] as const
 
 export function readAddress(hash: string): Shown {
   const q = new URLSearchParams(hash.replace(/^#/, ''))
@@ -24,6 +26,7 @@ export function readAddress(hash: string): Shown {
     token: token !== null && /^\d{1,9}$/.test(token) ? Number(token) : null,
     column: word('column'),
     view: word('view'),
+    audit: word('audit'),
     read: word('read') === 'only' ? 'only' : null,
   }
 }

@@ -9,8 +9,10 @@ class Background {
   jobs = $state.raw<JobInfo[]>([])
   /** Those of other sessions. */
   elsewhere: JobInfo[] = $derived(
-    this.jobs.filter((j) => j.running && j.session !== null && j.session !== sessions.open?.id),
+    this.jobs.filter((j) => j.running && j.session && j.session !== sessions.open?.id),
   )
+  /** Whether an audit runs: it belongs to no session. */
+  auditing = $derived(this.jobs.some((j) => j.running && (j.kind as string) === 'audit'))
   private timer: ReturnType<typeof setTimeout> | undefined
 
   /** Look now, and again while something runs. */

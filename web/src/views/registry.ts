@@ -7,6 +7,7 @@ import type { Component } from 'svelte'
 import type { Abilities } from '../api/types'
 import { focus } from '../state/focus.svelte'
 import Attention from './attention/Attention.svelte'
+import Audit from './audit/Audit.svelte'
 import Models from './models/Models.svelte'
 import Scope from './scope/Scope.svelte'
 import Structure from './structure/Structure.svelte'
@@ -59,6 +60,13 @@ export const views: Record<string, View> = {
     component: WhatIf,
     key: 'v',
     lacks: (can) => (can.fork === 'none' ? 'This model cannot branch.' : null),
+  },
+  audit: {
+    title: 'Audit',
+    question: 'How often is something detected, and do the intervals keep their limits?',
+    component: Audit,
+    key: 'q',
+    aside: true,
   },
   models: {
     title: 'Models',
