@@ -41,7 +41,7 @@ def attention(page: Page) -> None:
     page.wait_for_selector("dl dt:has-text('ended')", timeout=120_000)
     page.locator(".tk[role=option]:not(.prompt)").first.click()
     page.keyboard.press("h")
-    page.get_by_role("button", name="Heads × tokens").click()  # noqa: RUF001
+    page.get_by_role("button", name="Heads × tokens").click()
     page.wait_for_selector("ol.layers canvas", timeout=120_000)
     page.wait_for_timeout(1000)
     page.get_by_role("application").hover(position={"x": 400, "y": 220})
