@@ -453,3 +453,17 @@ def test_a_session_goes_out_as_a_file_and_comes_in_to_be_read(page: Page, tmp_pa
     expect(page.get_by_text("open to be read only")).to_be_visible()
     expect(branches(page)).to_have_count(2)
     assert "read=only" in page.url
+
+
+def test_a_new_session_begins_with_the_prompt_of_a_branch(page: Page) -> None:
+    generate(page, tokens=4)
+    first = shown(page)
+    page.keyboard.press("P")
+    editor = page.get_by_role("textbox", name="Prompt", exact=True)
+    expect(editor).to_contain_text("for item in items:")
+    page.get_by_role("button", name="Generate").click()
+    expect(page).to_have_url(re.compile("node="))
+    expect(page).not_to_have_url(re.compile(f"node={first['node']}"))
+    expect(page.locator(ENDED)).to_be_visible()
+    expect(branches(page)).to_have_count(1)
+    assert shown(page)["session"] != first["session"]
