@@ -13,7 +13,9 @@ import typer
 
 from tokenscope.cli import run
 from tokenscope.cli.commands import app
+from tokenscope.evidence.learnt import Learnt, Rival
 from tokenscope.runs import model as models
+from tokenscope.runs.likelihood import FEATURES
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 CODE = "def add(a, b):\n    return a + b\n"
@@ -39,6 +41,8 @@ EXAMPLES: dict[str, list[str]] = {
     "compare": ["compare", "{t}", "{t}"],
     "audit": ["audit", "{f}", "--out", "{d}/audit"],
     "rules": ["rules"],
+    "likelihood": ["likelihood", "{f}", "--learnt", "{d}/learnt.json"],
+    "learn-edits": ["learn-edits", "--files", "0", "--pairs", "{d}/p.jsonl", "--out", "{d}/l.json"],
     "records": ["records", "--data", "{d}/store", "--new-key"],
     "verify": ["verify", "--data", "{d}/store"],
     "bom": ["bom"],
@@ -57,8 +61,20 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("every")
     (folder / "a.py").write_text(CODE)
     (folder / "e.toml").write_text('[[edit]]\nkind = "ban_text"\nstrings = ["return"]\n')
+    pairs = []
+    for n in range(26):
+        code = f"def f{n}(a, b):\n    c = a + {n}\n    return c - b\n"
+        after = code.replace("-", "+") if n < 22 else code
+        pairs.append(json.dumps({"before": code, "after": after, "file": str(n)}))
+    (folder / "p.jsonl").write_text("\n".join(pairs))
     model = models.load()
     model.generate("def f(x):", max_new_tokens=6).save(folder / "a.trace")
+    n = len(FEATURES)
+    Learnt(
+        "m", model.info.model_digest, FEATURES, (0.0,) * n, (1.0,) * n, (0.1,) * (n + 1),
+        ((-9.0, 0.1), (9.0, 0.9)), 40, 20, 10, 0.5, 0.5, 0.0, (),
+        (Rival("surprisal", 0.5, 0.5, 0.0, -0.1, 0.1),),
+    ).save(folder / "learnt.json")  # fmt: skip
     model.close()
     from tokenscope.store import Store
 

@@ -22,6 +22,7 @@ from tokenscope.cli import (
     explain,
     explore,
     ledger,
+    likelihood,
     look,
     models,
     plan,
@@ -43,7 +44,7 @@ for command in (
     look.show, models.models, plan.plan, explain.explain, causes.patch, causes.ablate, causes.lens,
     causes.heads, structure.structure, explore.explore, compare.compare, ledger.ledger,
     replay.replay,
-    bench.bench, audit.audit, audit.rules,
+    bench.bench, audit.audit, audit.rules, likelihood.likelihood, likelihood.learn_edits,
     doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,
     records.records, records.verify, records.bom,
 ):  # fmt: skip

@@ -21,15 +21,18 @@ from tokenscope.trace.record import Trace
 
 if TYPE_CHECKING:
     from tokenscope.decode.vectors import SteeringVector
+    from tokenscope.evidence.learnt import Learnt
     from tokenscope.explain.repeats import Repeats
     from tokenscope.explain.tuned_lens import TunedLens
     from tokenscope.runs.arms import Ledger
     from tokenscope.runs.compare import Compared
     from tokenscope.runs.damage import Damage
+    from tokenscope.runs.experts import Experts
     from tokenscope.runs.explain import Explanation
     from tokenscope.runs.explored import Explored
     from tokenscope.runs.forked import Forking
     from tokenscope.runs.lens import Lenses
+    from tokenscope.runs.likelihood import Likelihood
     from tokenscope.runs.many import Branch, Request
     from tokenscope.runs.patch import Patched, Traced
     from tokenscope.runs.replace import Replaced
@@ -104,6 +107,13 @@ class Model(Engine, Drawn):
         from tokenscope.runs.replay_audit import replay_audit
 
         return replay_audit(self, Path(folder), every)
+
+    def likelihood(self, trace: Trace, learnt: Learnt | None = None) -> Likelihood:
+        """How likely a human would change each line, as a column with its quality; see
+        ``tokenscope.runs.likelihood``. Raises AbilityError where nothing was learnt."""
+        from tokenscope.runs.likelihood import likelihood
+
+        return likelihood(self, trace, learnt)
 
     def infill(self, prefix: str, suffix: str, *, language: str = "", **settings: Any) -> Trace:
         """Decode what belongs between. Raises AbilityError without infill tokens."""
@@ -238,6 +248,12 @@ class Model(Engine, Drawn):
         from tokenscope.runs.steering import steering_vector
 
         return steering_vector(self, positive, negative, layer, **options)
+
+    def experts(self, trace: Trace) -> Experts:
+        """Which experts each step asked (mixtures); see ``tokenscope.runs.experts``."""
+        from tokenscope.runs.experts import experts
+
+        return experts(self, trace)
 
     def close(self) -> None:
         """Give the model's memory back."""

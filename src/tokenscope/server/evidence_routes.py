@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -11,10 +12,12 @@ from tokenscope.control import Control
 from tokenscope.errors import InputError
 from tokenscope.evidence.check import DEFAULT_CHECKS
 from tokenscope.evidence.views import look
+from tokenscope.runs.likelihood import NAME, Likelihood, likelihood
 from tokenscope.runs.risk import RiskOf, risk
 from tokenscope.server import evidence_wire as wire
 from tokenscope.server.house import TheHouse
 from tokenscope.server.leaving import worked
+from tokenscope.server.present import numbers
 
 router = APIRouter(prefix="/api")
 
@@ -37,6 +40,30 @@ async def findings_route(
         )  # fmt: skip
 
     return await worked(request, house, work)
+
+
+@router.get("/nodes/{node}/likelihood")
+async def likelihood_route(node: str, request: Request, house: TheHouse) -> wire.LikelihoodResponse:
+    """How likely a human would change each line, and how good that is on held-out files. Raises
+    AbilityError where nothing was learnt for the model; takes seconds."""
+
+    def work(control: Control) -> Likelihood:
+        trace = house.store.trace(node)
+        with house.models.lease(house.models.maker(trace)) as model:
+            return likelihood(model, trace, control=control)
+
+    made = await worked(request, house, work)
+    held = made.learnt
+    names = ("better", "verdict", "auroc", "ap", "ece", "rows", "positives", "files")
+    return wire.LikelihoodResponse(
+        values=numbers(made.trace.column(NAME)),
+        lines=[wire.LineLikelihood(line=n + 1, probability=p) for n, p in made.lines],
+        quality=wire.LikelihoodQuality(
+            **{n: getattr(held, n) for n in names}, made_of=dict(held.made_of),
+            bins=[wire.ReliabilityBin(said=b.said, came=b.came, n=b.n) for b in held.bins],
+            rivals=[wire.RivalInfo(**asdict(r)) for r in held.rivals],
+        ),
+    )  # fmt: skip
 
 
 @router.get("/nodes/{node}/risk")

@@ -34,6 +34,58 @@ class FindingsResponse(Response):
     checks: list[str]
 
 
+class LineLikelihood(Response):
+    """``line`` from 1."""
+
+    line: int
+    probability: float
+
+
+class ReliabilityBin(Response):
+    """Of ``n`` held-out lines: the mean of what was ``said``, the share that ``came``."""
+
+    said: float
+    came: float
+    n: int
+
+
+class RivalInfo(Response):
+    """Another way to rank the same lines. ``gain``: AUROC of what was learnt less its own, with
+    the ends of the 95 % interval over files."""
+
+    name: str
+    auroc: float
+    ap: float
+    gain: float
+    low: float
+    high: float
+
+
+class LikelihoodQuality(Response):
+    """How good it is on files that were held out; ``verdict``: the same as a sentence."""
+
+    better: bool
+    verdict: str
+    auroc: float
+    ap: float
+    ece: float
+    rows: int
+    positives: int
+    files: int
+    bins: list[ReliabilityBin]
+    rivals: list[RivalInfo]
+    made_of: dict[str, object]
+
+
+class LikelihoodResponse(Response):
+    """The probability that a human would change a line: ``values`` by token (null: nothing in the
+    line could be changed), ``lines`` most likely first. The column is an estimate."""
+
+    values: list[float | None]
+    lines: list[LineLikelihood]
+    quality: LikelihoodQuality
+
+
 class DecisionPoint(Response):
     """A token after which the risk is surely higher than before it; ``banned``: what banning it
     there would leave (null: not enumerated), for ``ban_cost`` nats (null: no finite number)."""

@@ -628,6 +628,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/experts/{t}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Experts Route
+         * @description A mixture of experts: whom the step that chose token ``t`` asked, in every layer.
+         */
+        get: operations["experts_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/explain": {
         parameters: {
             query?: never;
@@ -762,6 +782,27 @@ export interface paths {
          * @description float32 (S, L, H) statistics, int32 (S,) counts, float32 (L, H, C, C) pictures.
          */
         get: operations["heads_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/nodes/{node}/likelihood": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Likelihood Route
+         * @description How likely a human would change each line, and how good that is on held-out files. Raises
+         *     AbilityError where nothing was learnt for the model; takes seconds.
+         */
+        get: operations["likelihood_route"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2365,6 +2406,34 @@ export interface components {
             tried: number;
         };
         /**
+         * ExpertInfo
+         * @description ``weight``: by which the layer multiplies what the expert says; None where it was not
+         *     asked.
+         */
+        ExpertInfo: {
+            /** Chosen */
+            chosen: boolean;
+            /** Expert */
+            expert: number;
+            /** Probability */
+            probability: number;
+            /** Weight */
+            weight: number | null;
+        };
+        /**
+         * ExpertsOfLayer
+         * @description A layer of a mixture at one step: the router's ``entropy`` (nats) and its experts, those
+         *     that were asked first.
+         */
+        ExpertsOfLayer: {
+            /** Entropy */
+            entropy: number;
+            /** Experts */
+            experts: components["schemas"]["ExpertInfo"][];
+            /** Layer */
+            layer: number;
+        };
+        /**
          * ExplainInfo
          * @description What can be asked. ``statistics``: the order in which the heads route sends them.
          */
@@ -3556,6 +3625,58 @@ export interface components {
             models: components["schemas"]["LibraryEntry"][];
         };
         /**
+         * LikelihoodQuality
+         * @description How good it is on files that were held out; ``verdict``: the same as a sentence.
+         */
+        LikelihoodQuality: {
+            /** Ap */
+            ap: number;
+            /** Auroc */
+            auroc: number;
+            /** Better */
+            better: boolean;
+            /** Bins */
+            bins: components["schemas"]["ReliabilityBin"][];
+            /** Ece */
+            ece: number;
+            /** Files */
+            files: number;
+            /** Made Of */
+            made_of: {
+                [key: string]: unknown;
+            };
+            /** Positives */
+            positives: number;
+            /** Rivals */
+            rivals: components["schemas"]["RivalInfo"][];
+            /** Rows */
+            rows: number;
+            /** Verdict */
+            verdict: string;
+        };
+        /**
+         * LikelihoodResponse
+         * @description The probability that a human would change a line: ``values`` by token (null: nothing in the
+         *     line could be changed), ``lines`` most likely first. The column is an estimate.
+         */
+        LikelihoodResponse: {
+            /** Lines */
+            lines: components["schemas"]["LineLikelihood"][];
+            quality: components["schemas"]["LikelihoodQuality"];
+            /** Values */
+            values: (number | null)[];
+        };
+        /**
+         * LineLikelihood
+         * @description ``line`` from 1.
+         */
+        LineLikelihood: {
+            /** Line */
+            line: number;
+            /** Probability */
+            probability: number;
+        };
+        /**
          * MassInfo
          * @description The risk mass of a finding, where the policy asks for it; see ``RiskResponse``.
          */
@@ -4215,6 +4336,18 @@ export interface components {
             until?: number | null;
         };
         /**
+         * ReliabilityBin
+         * @description Of ``n`` held-out lines: the mean of what was ``said``, the share that ``came``.
+         */
+        ReliabilityBin: {
+            /** Came */
+            came: number;
+            /** N */
+            n: number;
+            /** Said */
+            said: number;
+        };
+        /**
          * RequireShape
          * @description Require text: the string must be written.
          */
@@ -4270,6 +4403,25 @@ export interface components {
             unexplored: number;
             /** Upper */
             upper: number;
+        };
+        /**
+         * RivalInfo
+         * @description Another way to rank the same lines. ``gain``: AUROC of what was learnt less its own, with
+         *     the ends of the 95 % interval over files.
+         */
+        RivalInfo: {
+            /** Ap */
+            ap: number;
+            /** Auroc */
+            auroc: number;
+            /** Gain */
+            gain: number;
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Name */
+            name: string;
         };
         /**
          * RolledPair
@@ -6115,6 +6267,38 @@ export interface operations {
             };
         };
     };
+    experts_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+                t: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExpertsOfLayer"][];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     explain_route: {
         parameters: {
             query?: never;
@@ -6343,6 +6527,37 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": unknown;
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    likelihood_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LikelihoodResponse"];
                 };
             };
             /** @description Refused. */
