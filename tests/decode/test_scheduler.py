@@ -103,6 +103,18 @@ def test_many_in_one_thread_go_in_one_pass() -> None:
         generate_many(host, [{"prompt": "a", "colour": 1}])
 
 
+def test_short_prompts_are_read_together_and_long_ones_are_not() -> None:
+    host = Engine(Watched())
+    backend: Watched = host.backend  # type: ignore[assignment]
+    prompts = [f"{n}" * 40 for n in range(5)]
+    for prompt, trace in zip(prompts, generate_many(host, prompts, HOT), strict=True):
+        same(trace, alone(prompt, HOT))
+    assert max(backend.widths[:4]) > 1, "once the pace is known, prompts of 40 tokens go together"
+    backend.widths.clear()
+    generate_many(host, [f"{n}" * 600 for n in range(5, 9)], HOT)
+    assert set(backend.widths[:2]) == {1}
+
+
 def test_a_run_that_is_left_alone_is_not_driven_on() -> None:
     host = Engine(Watched())
     backend: Watched = host.backend  # type: ignore[assignment]

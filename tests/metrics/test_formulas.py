@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 from tokenscope.backends.protocol import Full
-from tokenscope.metrics import measure
+from tokenscope.metrics import measure, step
 from tokenscope.metrics.series import RunningPerplexity
 from tokenscope.metrics.step import METRICS
 
@@ -95,8 +94,8 @@ def test_long_rows_have_the_same_order(k: int) -> None:
 def test_many_positions_are_measured_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     z = RANDOM.normal(0, 4, (37, SIZE)).astype(np.float32)
     came = RANDOM.integers(0, SIZE, 37)
-    for name, value in (("BLOCK_VALUES", 5 * SIZE), ("LEAST_ROWS", 1), ("MADE_VALUES", 10 * SIZE)):
-        monkeypatch.setattr(sys.modules[measure.__module__], name, value)  # blocks of five
+    monkeypatch.setattr(step, "BLOCK_VALUES", 5 * SIZE)  # blocks of five
+    monkeypatch.setattr(step, "LEAST_ROWS", 1)
     together = measure(Full(torch.from_numpy(z)), came, 4)
     for t in range(37):
         alone = measure(Full(torch.from_numpy(z[t : t + 1])), came[t : t + 1], 4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tokenscope.metrics.attention import reduce_rows
+from tokenscope.metrics.attention import heaviest, reduce_rows
 
 LAYERS, HEADS, FIRST, COUNT = 2, 3, 6, 5
 
@@ -46,3 +46,16 @@ def test_a_full_record_is_the_rows_in_half_precision(rows) -> None:
         for layer, of_layer in enumerate(rows):
             assert block[layer] == pytest.approx(of_layer[:, j, : FIRST + j].numpy(), abs=5e-4)
     assert record.unrecorded(4, 0, FIRST) == 0.0
+
+
+@pytest.mark.parametrize("count", [1, 16, 40])
+def test_of_many_rows_the_heaviest_are_those_of_few_and_equals_keep_their_order(count: int) -> None:
+    random = np.random.default_rng(7)
+    rows = np.round(random.dirichlet(np.full(40, 0.2), (5, 30)).astype(np.float32), 3)
+    order = np.argsort(-rows, axis=-1, kind="stable")[..., :count]
+    values, where = heaviest(torch.from_numpy(rows), count)
+    assert (values.numpy() == np.take_along_axis(rows, order, -1)).all()
+    if count < 40:  # of all there are, ``topk`` is asked
+        assert (where.numpy() == order).all()
+    few, _ = heaviest(torch.from_numpy(rows[0]), count)
+    assert (few.numpy() == values[0].numpy()).all()

@@ -9,18 +9,18 @@ _FORMULAS = ("tests/metrics/test_formulas.py",)
 NUMBERS = (
     Defect(
         "entropy-in-bits", "metrics/step.py",
-        "return self._sums[0] - self._sums[1]",
-        "return (self._sums[0] - self._sums[1]) / 0.6931472",
+        "return self._reduced[2] - self._reduced[3]",
+        "return (self._reduced[2] - self._reduced[3]) / 0.6931472",
         "entropy in bits under a header that says nats", _FORMULAS,
     ),
     Defect(
         "varentropy-not-centred", "metrics/step.py",
-        "shifted.sub_(mean[:, None]).square_()", "shifted.square_()",
+        "y.sub_(mean[:, None]).square_()", "y.square_()",
         "varentropy around the most likely token, not around the mean", _FORMULAS,
     ),
     Defect(
         "rank-from-zero-ties", "metrics/step.py",
-        "out[rest] = (z > mine).sum(dim=-1)", "out[rest] = (z >= mine).sum(dim=-1)",
+        "torch.gt(z, mine, out=held)", "torch.ge(z, mine, out=held)",
         "the rank counts the token itself and all its equals", _FORMULAS,
     ),
     Defect(

@@ -2,8 +2,9 @@
 
 No thread of its own: whoever iterates a run drives. Of several threads one *leads* at a time; it
 makes one round - everything that waits is fed in one ``extend_many`` - hands each run its Steps,
-and passes the lead to whoever has waited longest. Long feeds (chunks of a prompt) go alone, so
-that steps of other runs come between them. An explanation leads, too, while it holds the turn.
+and passes the lead to whoever has waited longest. Long feeds (chunks of prompts) go together,
+too, short ones in one pass, but not with steps, so that those come between them. An explanation
+leads as well, while it holds the turn.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tokenscope.trace.record import Finish
 
 SMALL = 8  # tokens of a feed that goes together with others
 WIDEST = 32  # feeds of one pass
+TOGETHER = 256  # tokens of prompts that go together; of more, nothing is gained by it
 AHEAD = 2  # results made for a run in another thread that is busy with its last
 
 
@@ -170,11 +172,7 @@ class Scheduler:
         if mine.ready:
             return
         tasks = [t for t in tasks if isinstance(t.pending, Feed)]
-        if not _small(mine):
-            tasks = [mine]
-        else:
-            tasks = [mine, *(t for t in tasks if t is not mine and _small(t))][:WIDEST]
-        self._feed(tasks)
+        self._feed(_pass(mine, [t for t in tasks if t is not mine]))
         self._settle(tasks)
 
     def _settle(self, tasks: Sequence[Task]) -> None:
@@ -216,8 +214,11 @@ class Scheduler:
                 raise
             return
         ms = (time.perf_counter() - began) * 1e3
-        for task, out in zip(tasks, outs, strict=True):
-            self._advance(task, Answer(out, ms))
+        total = sum(len(f.ids) for f in feeds)
+        for task, feed, out in zip(tasks, feeds, outs, strict=True):
+            # of chunks each has its share of the time; a step has waited for all of them
+            share = 1.0 if len(feed.ids) <= SMALL else len(feed.ids) / total
+            self._advance(task, Answer(out, ms * share))
 
     def _weigh(self, tasks: Sequence[Task]) -> None:
         """Reduce the scores of several runs in one go, where they are whole and alike."""
@@ -277,12 +278,30 @@ class Scheduler:
         task.ready.append(error)
 
 
+def _pass(mine: Task, others: Sequence[Task]) -> list[Task]:
+    """Who is fed together with ``mine``: steps with steps, and chunks up to the pace."""
+    small = _small(mine)
+    tasks = [mine, *(t for t in others if _small(t) == small)][:WIDEST]
+    if small:
+        return tasks
+    room = min(TOGETHER, mine.machine.pace.chunk())
+    out: list[Task] = []
+    for task in tasks:
+        assert isinstance(task.pending, Feed)
+        room -= len(task.pending.ids)
+        if out and room < 0:
+            break
+        out.append(task)
+    return out
+
+
 def _small(task: Task) -> bool:
     return isinstance(task.pending, Feed) and len(task.pending.ids) <= SMALL
 
 
 def _stacks(asked: Weigh) -> bool:
-    return isinstance(asked.scores, Full) and len(asked.ids) <= SMALL
+    scores = asked.scores
+    return isinstance(scores, Full) and not scores.deferred and len(asked.ids) <= SMALL
 
 
 def _part(found: Measured, start: int, stop: int) -> Measured:

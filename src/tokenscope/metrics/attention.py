@@ -35,7 +35,7 @@ def reduce_rows(
     if keys >= NO_KEY:
         raise CapacityError(f'attention="top" reaches {NO_KEY} keys, not {keys}', fits=NO_KEY)
     n = min(k, keys)
-    values, where = stack.topk(n, dim=-1, sorted=True)
+    values, where = heaviest(stack, n)
     sink = stack[..., 0]
     numbers = where.permute(2, 0, 1, 3).cpu().numpy()
     ends = (first + np.arange(count))[:, None, None, None]
@@ -49,6 +49,28 @@ def reduce_rows(
         sink.permute(2, 0, 1).cpu().numpy().astype(np.float16),
         _rest(values, where, sink).permute(2, 0, 1).cpu().numpy().astype(np.float16),
     )  # fmt: skip
+
+
+MANY_ROWS = 64  # of fewer the calls would cost more than the search
+
+
+def heaviest(rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ``count`` largest of each row of weights (..., C) >= 0, and where, largest first.
+
+    Of many rows numpy finds them in a third of the time that ``topk`` takes: such floats order as
+    their bits do, so bits and place make one whole number, and one partition gives both.
+    """
+    size = rows.shape[-1]
+    if rows.device.type != "cpu" or rows.numel() < MANY_ROWS * size or count >= size:
+        return rows.topk(count, dim=-1, sorted=True)
+    bits = rows.view(torch.int32).to(torch.int64).mul_(1 << 32)
+    keys = bits.add_(torch.arange(size - 1, -1, -1)).numpy()  # of equals, the earlier
+    keys.partition(size - count, axis=-1)
+    best = keys[..., size - count :]
+    best.sort(axis=-1)
+    found = torch.from_numpy(np.ascontiguousarray(best[..., ::-1]))
+    values = (found >> 32).to(torch.int32).view(torch.float32)
+    return values, size - 1 - (found & 0xFFFFFFFF)
 
 
 def _rest(values: torch.Tensor, where: torch.Tensor, sink: torch.Tensor) -> torch.Tensor:
@@ -84,7 +106,7 @@ def _reduce_batch(batch: RowBatch, k: int) -> tuple[Any, ...]:
     stack = torch.stack(batch.weights)  # (L, S, H / g, Q, g, C)
     states, size = numbers.shape
     n = min(k, size)
-    values, where = stack.topk(n, dim=-1, sorted=True)
+    values, where = heaviest(stack, n)
     numbers = numbers.to(stack.device)[None, :, None, None, None]
     where = numbers.expand(*stack.shape[:-1], size).gather(-1, where)
     at = (numbers == 0).to(torch.int8).argmax(-1, keepdim=True).expand(*stack.shape[:-1], 1)

@@ -15,10 +15,7 @@ from tokenscope.metrics.step import METRICS, Distribution
 from tokenscope.metrics.top import FORMS, TopDistribution
 from tokenscope.trace.columns import F32, Quality
 
-# Scores made at a time, and those reduced at a time: these then stay in the processor's cache.
-MADE_VALUES = 1 << 19
-BLOCK_VALUES = 1 << 17
-LEAST_ROWS = 8  # reduced at a time: of fewer the calls would cost more than the numbers
+MADE_VALUES = 1 << 19  # scores made at a time, where they are made only when they are measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +47,7 @@ def measure(scores: Scores, targets: Any, k: int) -> Measured:
     if not isinstance(scores, Full):
         return _measure_top(scores, np.asarray(targets, dtype=np.int64), k)
     n, size = (int(x) for x in scores.logits.shape)
-    step = max(LEAST_ROWS, BLOCK_VALUES // max(size, 1))
-    made = step * max(1, MADE_VALUES // max(step * size, 1))
+    made = max(1, MADE_VALUES // max(size, 1)) if scores.deferred else max(n, 1)
     metrics = list(METRICS)
     columns: list[torch.Tensor] = []
     ids: list[torch.Tensor] = []
@@ -59,13 +55,11 @@ def measure(scores: Scores, targets: Any, k: int) -> Measured:
     with torch.inference_mode():
         came = torch.as_tensor(targets)
         for start in range(0, n, made):
-            whole = torch.as_tensor(scores.block(start, start + made))
-            here = came[start : start + made].to(whole.device)
-            for block, target in zip(whole.split(step), here.split(step), strict=True):
-                d = Distribution(block, target, k)
-                columns.append(torch.stack([function(d) for _, function in metrics]))
-                ids.append(d.top[1][:, :k])
-                logprobs.append(d.top_logp[:, :k])
+            block = torch.as_tensor(scores.block(start, start + made))
+            d = Distribution(block, came[start : start + made].to(block.device), k)
+            columns.append(torch.stack([function(d) for _, function in metrics]))
+            ids.append(d.top[1][:, :k])
+            logprobs.append(d.top_logp[:, :k])
         packed: F32 = torch.cat(columns, dim=1).cpu().numpy()
         found = torch.cat(ids).to(torch.int32).cpu().numpy()
         held = torch.cat(logprobs).cpu().numpy()

@@ -16,6 +16,10 @@ import torch
 from tokenscope.registry import Registry
 from tokenscope.trace.columns import COLUMNS, ColumnSpec
 
+# Scores reduced at a time: these, and what is made of them, then stay in the processor's cache.
+BLOCK_VALUES = 1 << 17
+LEAST_ROWS = 4  # of fewer the calls would cost more than the numbers
+
 Metric = Callable[["Distribution"], torch.Tensor]
 METRICS: Registry[Metric] = Registry("metric")
 
@@ -44,33 +48,23 @@ class Distribution:
         return self.logp.exp()
 
     @cached_property
-    def top(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and ids (n, max(k, 2) or V) of the most likely tokens; of equals, smaller ids."""
+    def _reduced(self) -> tuple[torch.Tensor, ...]:
+        """What needs passes over (n, V), a few rows at a time: these stay in the cache meanwhile.
+
+        Logits and ids (n, more) of the most likely tokens; (n,) each, with y = z - max z:
+        ln sum e^y, the mean of y, and its variance, under p.
+        """
         size = self.logits.shape[1]
         more = min(max(self.k + 1, 3), size)  # one more shows whether a tie is cut in two
-        values, ids = _largest(self.logits, more)
-        tied = values[:, 1:] == values[:, :-1]
-        if bool(tied.any()):  # rare in float32, common in 16 bits
-            for row in tied.any(dim=1).nonzero()[:, 0].tolist():
-                at = (self.logits[row] >= values[row, -1]).nonzero()[:, 0]  # ascending ids
-                order = self.logits[row, at].sort(descending=True, stable=True).indices
-                ids[row] = at[order[:more]]
-        kept = min(max(self.k, 2), size)
-        return values[:, :kept], ids[:, :kept]
+        rows = max(LEAST_ROWS, BLOCK_VALUES // size)
+        found = [_reduced(z, more) for z in self.logits.split(rows)]
+        return found[0] if len(found) == 1 else tuple(map(torch.cat, zip(*found, strict=True)))
 
     @cached_property
-    def _sums(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(n,) each, with y = z - max z: ln sum e^y, the mean of y, and its variance, under p."""
-        weights = torch.softmax(self.logits, dim=-1)
-        shifted = self.logits - self.top[0][:, :1]
-        mean = torch.linalg.vecdot(weights, shifted)
-        if not math.isfinite(float(mean.sum())):  # a logit of -inf: its p is 0, 0 * -inf is not
-            shifted = shifted.clamp_(min=-1e4)
-            mean = torch.linalg.vecdot(weights, shifted)
-        # E[y^2] - E[y]^2 cancels badly; the centred form does not
-        variance = torch.linalg.vecdot(weights, shifted.sub_(mean[:, None]).square_())
-        likeliest = weights.gather(1, self.top[1][:, :1])[:, 0]  # e^0 / sum e^y
-        return -likeliest.log(), mean, variance
+    def top(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and ids (n, max(k, 2) or V) of the most likely tokens; of equals, smaller ids."""
+        kept = min(max(self.k, 2), self.logits.shape[1])
+        return self._reduced[0][:, :kept], self._reduced[1][:, :kept]
 
     @cached_property
     def target_logit(self) -> torch.Tensor:
@@ -80,37 +74,67 @@ class Distribution:
     @cached_property
     def target_logp(self) -> torch.Tensor:
         """float32 (n,) logprob of the token that came."""
-        return (self.target_logit[:, 0] - self.top[0][:, 0]) - self._sums[0]
+        return (self.target_logit[:, 0] - self.top[0][:, 0]) - self._reduced[2]
 
     @cached_property
     def top_logp(self) -> torch.Tensor:
         """float32 (n, k or more) logprobs of the most likely tokens."""
-        return (self.top[0] - self.top[0][:, :1]) - self._sums[0][:, None]
+        return (self.top[0] - self.top[0][:, :1]) - self._reduced[2][:, None]
 
     @cached_property
     def entropy(self) -> torch.Tensor:
         """float32 (n,) entropy in nats: -sum p ln p = ln sum e^y - E[y]."""
-        return self._sums[0] - self._sums[1]
+        return self._reduced[2] - self._reduced[3]
 
     @property
     def varentropy(self) -> torch.Tensor:
         """float32 (n,): the variance of ln p, which is that of y."""
-        return self._sums[2]
+        return self._reduced[4]
 
     @cached_property
     def before(self) -> torch.Tensor:
         """float32 (n,) how many tokens stand before the one that came: of equals, smaller ids."""
         at = self.top[1] == self.targets[:, None]
-        out = at.to(torch.float32).argmax(dim=1)
+        out = at.to(torch.float32).argmax(dim=1).to(torch.float32)
         known = at.any(dim=1)
         if not bool(known.all()):  # few: most are among the top
-            rest = (~known).nonzero()[:, 0]
-            z, mine = self.logits[rest], self.target_logit[rest]
-            out[rest] = (z > mine).sum(dim=-1)
-            for n in ((z == mine).sum(dim=-1) > 1).nonzero()[:, 0].tolist():
-                target = self.targets[rest[n]]
-                out[rest[n]] += (z[n, :target] == mine[n]).sum()
-        return out.to(torch.float32)
+            for rest in (
+                (~known).nonzero()[:, 0].split(max(1, BLOCK_VALUES // self.logits.shape[1]))
+            ):
+                z, mine = self.logits[rest], self.target_logit[rest]
+                held = torch.empty_like(z)  # 0 and 1 as floats add up far faster than as bools
+                out[rest] = torch.gt(z, mine, out=held).sum(dim=-1)
+                alike = torch.eq(z, mine, out=held).sum(dim=-1)
+                for n in (alike > 1).nonzero()[:, 0].tolist():
+                    target = self.targets[rest[n]]
+                    out[rest[n]] += (z[n, :target] == mine[n]).sum()
+        return out
+
+
+def _top(z: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and ids (n, count) of the largest of each row; of equals, the smaller ids."""
+    values, ids = _largest(z, count)
+    tied = values[:, 1:] == values[:, :-1]
+    if bool(tied.any()):  # rare in float32, common in 16 bits
+        for row in tied.any(dim=1).nonzero()[:, 0].tolist():
+            at = (z[row] >= values[row, -1]).nonzero()[:, 0]  # ascending ids
+            order = z[row, at].sort(descending=True, stable=True).indices
+            ids[row] = at[order[:count]]
+    return values, ids
+
+
+def _reduced(z: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
+    values, ids = _top(z, count)
+    y = z - values[:, :1]
+    weights = y.exp()  # at most 1 each, and 1 at the most likely: the sum is in range
+    total = weights.sum(dim=-1)
+    mean = torch.linalg.vecdot(weights, y) / total
+    if not math.isfinite(float(mean.sum())):  # a logit of -inf: its p is 0, 0 * -inf is not
+        y = y.clamp_(min=-1e4)
+        mean = torch.linalg.vecdot(weights, y) / total
+    # E[y^2] - E[y]^2 cancels badly; the centred form does not
+    variance = torch.linalg.vecdot(weights, y.sub_(mean[:, None]).square_()) / total
+    return values, ids, total.log(), mean, variance
 
 
 GROUP = 64
@@ -119,16 +143,16 @@ GROUP = 64
 def _largest(z: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """``topk`` of (n, V), by the largest of groups first: a third of its time on many or long rows.
 
-    The k largest lie in the k groups whose own largest are the largest, and what is left over.
+    The k largest lie in the k groups whose own largest are the largest, and what is left over. A
+    group is every ``groups``-th value, so that the largest of all groups are found side by side.
     """
     n, size = z.shape
     groups = size // GROUP
     if groups < 4 * k or n * size <= 1 << 15:
         return z.topk(k, dim=1)
     cut = groups * GROUP
-    best = z[:, :cut].view(n, groups, GROUP).amax(dim=-1).topk(k, dim=1, sorted=False).indices
-    inside = torch.arange(GROUP, device=z.device)
-    at = (best[:, :, None] * GROUP + inside).view(n, -1)
+    best = z[:, :cut].view(n, GROUP, groups).amax(dim=1).topk(k, dim=1, sorted=False).indices
+    at = (best[:, :, None] + torch.arange(0, cut, groups, device=z.device)).view(n, -1)
     if cut < size:
         rest = torch.arange(cut, size, device=z.device).expand(n, -1)
         at = torch.cat([at, rest], dim=1)

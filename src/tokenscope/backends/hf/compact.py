@@ -52,8 +52,8 @@ class Matrix:
 
     Two to eight rows through torch's own product cost up to four times as much as one (its
     kernels are made for long sides). Over a second copy they cost 1.2 to 1.7 times as much: of a
-    small model (``turned``) a transposed one, of a larger one a copy packed in oneDNN's order. It
-    is made where there is room for it.
+    small model (``turned``) a transposed one, which serves one row and many as well; of a larger
+    one a copy packed in oneDNN's order. It is made where there is room for it.
     """
 
     __slots__ = ("bias", "packed", "tall", "turned", "weight")
@@ -62,27 +62,27 @@ class Matrix:
         self.weight = weight
         self.bias = bias
         self.tall = weight.shape[0] >= TALL
-        self.turned = pack == "turned"
+        self.turned: torch.Tensor | None = None
         self.packed: torch.Tensor | None = None
         if pack == "turned":
-            self.packed = weight.t().contiguous()
+            self.turned = weight.t().contiguous()
         elif pack == "onednn":
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, 8)
 
     @property
     def packed_bytes(self) -> int:
         """What the second copy takes."""
-        return self.weight.nbytes if self.packed is not None else 0
+        return self.weight.nbytes if self.packed is not None or self.turned is not None else 0
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """(n, in) to (n, out)."""
+        if self.turned is not None:
+            if self.bias is None:
+                return torch.mm(x, self.turned)
+            return torch.addmm(self.bias, x, self.turned)
         n = x.shape[0]
         if self.packed is None or n > PACKED_ROWS or (n == 1 and not self.tall):
             return F.linear(x, self.weight, self.bias)
-        if self.turned:
-            if self.bias is None:
-                return torch.mm(x, self.packed)
-            return torch.addmm(self.bias, x, self.packed)
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             x, self.packed, self.bias, "none", [], ""
         )
@@ -90,11 +90,11 @@ class Matrix:
 
     def add(self, x: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
         """``to`` and the product, where there is no bias."""
+        if self.turned is not None:
+            return torch.addmm(to, x, self.turned)
         n = x.shape[0]
         if n == 1 or self.packed is None or n > PACKED_ROWS:
             return torch.addmm(to, x, self.weight.t())
-        if self.turned:
-            return torch.addmm(to, x, self.packed)
         return self(x).add_(to)
 
 
@@ -386,10 +386,13 @@ def compact_step(model: Any, second: bool = True) -> CompactStep | None:
         and rope.get("rope_type", "default") in STATIC_ROPE
         and not _windowed(config)
         and not hasattr(model, "hf_device_map")
-        and not is_int8(model)
     )
     if not plain:
         return None
+    if is_int8(model):
+        from tokenscope.backends.hf import compact_int8
+
+        return compact_int8.Int8Step(model) if compact_int8.suits(model) else None
     return CompactStep(model, second)
 
 
