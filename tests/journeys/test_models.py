@@ -200,7 +200,7 @@ def test_a_clean_machine_gets_a_real_model_and_asks_why(
     def why() -> None:
         page.keyboard.press("y")
         panel = page.get_by_role("complementary", name="Why")
-        expect(panel.locator(".sentence")).to_contain_text(" over ", timeout=2 * SLOW)
+        expect(panel.locator(".sentence")).to_contain_text("nats", timeout=2 * SLOW)
 
     timed("get", get)
     timed("load", load)
