@@ -11,7 +11,8 @@ cancel, leave and join again, explain, export and delete at random, with a pause
 ``rss_mib`` are the medians of twelve equal parts of the time, ``growth_mib`` is what the median of
 the last third lies over that of the second third (the first fills what is kept; budget 64).
 ``secrets``: prompts carry ``SECRETS`` marks; ``secrets_in_the_log`` counts those in what the
-server wrote to its log (0); ``stop_s``: how long it took to stop.
+server wrote to its log (0); ``first_logged``: the first error there; ``stop_s``: how long it took
+to stop.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from typing import Any
 import httpx2
 import psutil
 
+TRACEBACK = 60  # lines that are shown of the first error in the log
 GROWTH_MIB = 64.0
 SECRETS = 50
 PROMPTS = ("def total(items):\n", "import os\n\n\ndef read(path):\n    ", "class Point:\n    x = ")
@@ -234,7 +236,10 @@ def main() -> int:
             stopped = round(time.monotonic() - begin, 1)
         with open(f"{folder}/log") as log:
             written = log.read()
-        found["logged_errors"] = sum(" ERROR " in f" {row}" for row in written.splitlines())
+        lines = written.splitlines()
+        wrong = [n for n, row in enumerate(lines) if " ERROR " in f" {row}"]
+        found["logged_errors"] = len(wrong)
+        found["first_logged"] = lines[wrong[0] : wrong[0] + TRACEBACK] if wrong else []
         found["stop_s"] = stopped
         found["secrets"] = SECRETS
         found["secrets_in_the_log"] = sum(mark in written for mark in [*marks, key])

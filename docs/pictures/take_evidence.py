@@ -1,7 +1,8 @@
-"""Take the pictures of findings and audits anew: `python docs/pictures/take_evidence.py`.
+"""Take the pictures of findings, audits, forking tokens and ledgers anew.
 
-Starts a server with the bundled model, marks findings in a branch and measures the risk of one,
-runs an audit, and writes findings-light.png and audit-light.png here.
+`python docs/pictures/take_evidence.py [NAME ...]` starts a server with the bundled model, does what
+the pictures show, and writes findings-light.png, audit-light.png, forking-light.png and
+ledger-light.png here (or those that are named).
 """
 
 from __future__ import annotations
@@ -78,8 +79,51 @@ def audit(page: Page) -> None:
     page.wait_for_selector(".sample pre")
 
 
+TOTAL = "def total(items):\n    result = 0\n    for item in items:\n        "
+
+
+def forking(page: Page) -> None:
+    """A branch with its forking tokens, one of them looked at."""
+    page.get_by_role("button", name="New prompt").first.click()
+    page.get_by_role("textbox", name="Prompt", exact=True).click()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.insert_text(TOTAL)
+    page.get_by_role("textbox", name="Length").fill("32")
+    page.get_by_role("button", name="Generate").click()
+    page.wait_for_selector(ENDED, timeout=120_000)
+    page.get_by_role("navigation", name="Views").get_by_role("button", name="What if").click()
+    page.get_by_role("button", name="Forking tokens").click()
+    page.get_by_role("button", name="Find forking tokens").click()
+    page.wait_for_selector("[data-skipped]", timeout=120_000)
+    page.locator(".forking tbody button").first.click()
+
+
+def ledger(page: Page) -> None:
+    """Two sets of edits over four prompts."""
+    panel = page.get_by_role("complementary", name="Edits")
+    for text, name in (("[]", "no list"), ("result", "no result")):
+        panel.get_by_label("Add an edit").select_option("ban_text")
+        panel.get_by_label("Strings, one a line").fill(text)
+        panel.get_by_label("Name of the set").fill(name)
+        panel.get_by_role("button", name="Keep").click()
+        panel.get_by_role("button", name="Take Ban text away").click()
+    page.get_by_role("navigation", name="Views").get_by_role("button", name="Ledger").click()
+    form = page.get_by_role("form", name="A ledger")
+    form.get_by_label("no list").check()
+    form.get_by_label("no result").check()
+    form.get_by_label("and these").fill("\n---\n".join([TOTAL, *PROMPTS.values()]))
+    form.get_by_label("tokens", exact=True).fill("16")
+    form.get_by_text("Reference text").click()
+    form.get_by_label("Reference text").fill(PROMPT.rsplit("\n", 1)[0])
+    form.get_by_role("button", name="Measure").click()
+    page.get_by_role("link", name="JSON").wait_for(timeout=120_000)
+
+
+JOBS = {"findings": findings, "audit": audit, "forking": forking, "ledger": ledger}
+
+
 def main() -> None:
-    """Both pictures."""
+    """The pictures; a ledger is made of what the forking picture has on screen."""
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, "-m", "tokenscope", "serve", "--json", "--port", "0"]
         server = subprocess.Popen([*command, "--data", data], stdout=subprocess.PIPE, text=True)
@@ -98,8 +142,8 @@ def main() -> None:
                 page = browser.new_page(viewport={"width": 1440, "height": 900})
                 page.emulate_media(color_scheme="light")
                 page.goto(json.loads("".join(lines))["url"])
-                for name, job in (("findings", findings), ("audit", audit)):
-                    job(page)
+                for name in sys.argv[1:] or JOBS:
+                    JOBS[name](page)
                     page.mouse.move(700, 880)
                     page.wait_for_timeout(600)
                     page.screenshot(path=HERE / f"{name}-light.png")

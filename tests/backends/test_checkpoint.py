@@ -161,3 +161,12 @@ def test_device_and_dtype_are_checked(folder: Path) -> None:
         load(folder, device="nonesuch")
     with pytest.raises(InputError, match="dtype"):
         load(folder, dtype="int3")
+
+
+@pytest.mark.parametrize(("method", "package"), [("gptq", "gptqmodel"), ("awq", "gptqmodel")])
+def test_weights_that_need_a_package_name_it(folder: Path, method: str, package: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method, "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=f"{method} need the package {package}"):
+        inspect(folder)

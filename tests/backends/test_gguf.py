@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 
 from tests.backends.gguf_file import write
 from tests.real_model import gguf_file, smollm2
+from tokenscope import edits
 from tokenscope.backends.gguf.backend import GgufBackend
 from tokenscope.backends.gguf.load import load
 from tokenscope.backends.open import open_backend
@@ -133,6 +135,43 @@ def test_a_worker_that_dies_is_one_clear_error(file: Path, ids: list[int]) -> No
     with pytest.raises(ModelError, match="closed"):
         loaded.extend(Feed(state, ids[4:6]))
     loaded.close()
+
+
+def test_a_grammar_holds_on_a_gguf_file(backend: GgufBackend) -> None:
+    """Masks are functions of bytes, so any backend with whole distributions takes them."""
+    held = {"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}
+    schema = json.dumps({**held, "additionalProperties": False})
+    model = Model(backend)
+    trace = model.generate("x = ", max_new_tokens=48, edits=[edits.JsonSchema(schema)])
+    assert isinstance(json.loads(trace.generated)["n"], bool)
+    plain = model.generate("x = ", max_new_tokens=24)
+    assert not plain.generated.lstrip().startswith("{"), "without it the model says something else"
+
+
+def test_tokens_are_left_out_of_a_gguf_file(
+    backend: GgufBackend, bundled: Model, ids: list[int]
+) -> None:
+    """Erasure against transformers on the same weights, each shorter text from scratch."""
+    model = Model(backend)
+    trace = model.score(TEXT)
+    at = 17
+    why = model.explain(trace, at=at, also=["regions", "lens"])
+    module, a = bundled.backend.model, int(trace.ids[at])  # type: ignore[attr-defined]
+
+    def f(text: list[int]) -> float:
+        with torch.no_grad():
+            row = module(input_ids=torch.tensor([text]), use_cache=False).logits[0, -1]
+        return float(row.log_softmax(-1)[a])
+
+    start = int(trace.tokens.special[0])
+    whole = [int(i) for i in trace.ids[:at]]
+    want = [f(whole) - f(whole[:i] + whole[i + 1 :]) for i in range(start, at)]
+    assert (why.method, len(why.values)) == ("erasure", at)
+    assert np.abs(why.values[start:] - want).max() < 2e-3 and why.values[:start].sum() == 0
+    assert why.value == pytest.approx(float(trace.column("logprob")[at]), abs=1e-3)
+    assert not why.tables["regions"].refused and why.tables["lens"].refused
+    with pytest.raises(AbilityError, match="needs the inside"):
+        model.explain(trace, at=at, method="integrated_gradients")
 
 
 def test_what_is_no_gguf_file_is_named(tmp_path: Path) -> None:

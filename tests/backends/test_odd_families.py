@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.backends.test_families import TEXT, reference
 from tests.families import COMMON, VOCAB, randomise, save_folder
+from tokenscope.decode.machine import KEPT_EVERY
 from tokenscope.runs.generate import Settings, fork, generate
 from tokenscope.runs.model import load
 
@@ -85,5 +86,30 @@ def test_right_or_refused(name: str, tmp_path: Path) -> None:
     branch = fork(model, trace, at, 300, Settings(max_new_tokens=4)).result()
     with torch.no_grad():
         logits = fresh(torch.from_numpy(branch.ids.astype(np.int64))[None], use_cache=False).logits
+    want = reference(logits[0].double().numpy(), branch.ids)
+    assert np.abs(branch.column("logprob")[1:] - want["logprob"]).max() <= 2e-4
+
+
+def test_a_recurrent_memory_is_kept_at_intervals(tmp_path: Path) -> None:
+    """A branch far behind the prompt reads again what the interval holds, no more."""
+    torch.manual_seed(3)
+    model = load(save_folder(randomise(ODD["mamba"]()), tmp_path / "mamba"))
+    trace = model.generate(TEXT, max_new_tokens=3 * KEPT_EVERY)
+    assert len(trace) > trace.n_prompt + 2 * KEPT_EVERY, "it did not end by itself"
+    at = trace.n_prompt + 2 * KEPT_EVERY + 9
+    fed: list[int] = []
+    plain = model.backend.extend_many  # type: ignore[attr-defined]
+
+    def counted(feeds: Any) -> Any:
+        fed.extend(len(f.ids) for f in feeds)
+        return plain(feeds)
+
+    model.backend.extend_many = counted  # type: ignore[attr-defined]
+    other = int(trace.alternatives.ids[at][1])  # type: ignore[union-attr]
+    branch = model.fork(trace, at=at, token=other, max_new_tokens=3)
+    assert KEPT_EVERY // 8 < sum(fed) <= KEPT_EVERY + 4
+    with torch.no_grad():
+        ids = torch.from_numpy(branch.ids.astype(np.int64))[None]
+        logits = model.backend.model(ids, use_cache=False).logits  # type: ignore[attr-defined]
     want = reference(logits[0].double().numpy(), branch.ids)
     assert np.abs(branch.column("logprob")[1:] - want["logprob"]).max() <= 2e-4

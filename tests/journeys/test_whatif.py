@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -191,3 +192,136 @@ def test_a_sampled_exploration_is_stopped_and_keeps_what_it_has(
     expect(page.get_by_role("button", name="Explore", exact=True)).to_be_visible()
     expect(outcomes).to_contain_text("95 % intervals")
     expect(outcomes.locator(".outcome").first).to_be_visible()
+
+
+def test_forking_tokens_are_marked_by_what_they_change(
+    page: Page, made: dict[str, Any], axe: Callable[..., list[str]]
+) -> None:
+    page.get_by_role("button", name="Forking tokens").click()
+    forking = page.get_by_role("region", name="Forking tokens")
+    forking.get_by_label("one outcome is").select_option("bytes")
+    with page.expect_request(lambda r: r.url.endswith("/forking")) as asked:
+        forking.get_by_role("button", name="Find forking tokens").click()
+    assert asked.value.post_data_json["outcome"] == "bytes"
+    expect(forking.locator("[data-skipped]")).to_contain_text("skipped")
+    expect(forking.get_by_role("button", name="Find forking tokens")).to_be_visible()
+    rows_ = forking.get_by_role("table").locator("tbody tr")
+    told = rows_.evaluate_all(
+        "all => all.map((r) => [parseInt(r.querySelector('button').textContent),"
+        " Number(r.querySelector('td').textContent)])"
+    )
+    assert len(told) >= 2 and [v for _, v in told] == sorted((v for _, v in told), reverse=True)
+    # a mark below each token that changes something, as large as what it changes
+    marks = page.locator(".surface .tk.changes[role=option]")
+    sizes = dict(marks.evaluate_all("all => all.map((x) => [x.dataset.t, x.dataset.change])"))
+    assert {int(t): float(v) for t, v in sizes.items()} == pytest.approx(
+        {t: v for t, v in told if v > 0}, abs=0.006
+    )
+    # hover and selection tell where each alternative leads
+    first = told[0][0]
+    token = page.locator(f".surface [data-t='{first}']").first
+    token.hover()
+    expect(page.get_by_role("tooltip")).to_contain_text("leads to")
+    token.click()
+    expect(forking.locator(".split button")).to_have_count(4)
+    # the measured columns are columns
+    page.get_by_label("Colour by").select_option("fork_tv")
+    expect(page.locator("footer")).to_contain_text("estimate")
+    page.mouse.move(5, 5)
+    for theme in ("light", "dark"):
+        page.evaluate("t => { document.documentElement.dataset.theme = t }", theme)
+        assert axe(page) == []
+
+
+def test_two_branches_are_compared_in_numbers(
+    page: Page, made: dict[str, Any], axe: Callable[..., list[str]]
+) -> None:
+    ban(page, "[]\nitem")
+    panel(page).get_by_role("button", name="Decode with these edits").click()
+    expect(rows(page)).to_have_count(2)
+    expect(page.locator(".main dl dt:has-text('ended')")).to_be_visible()
+    numbers = page.get_by_role("region", name="Compared in numbers")
+    expect(numbers).to_contain_text("they part at")
+    told = page.evaluate(
+        """async (base) => {
+          const node = new URLSearchParams(location.hash.slice(1)).get('node')
+          return (await fetch(`api/nodes/${base}/compare/${node}`)).json()
+        }""",
+        made["node"],
+    )
+    fork = told["fork"]
+    expect(numbers).to_contain_text(f"token {fork['a']} and {fork['b']}")
+    shown = numbers.get_by_role("row", name="ln p of what differs").get_by_role("cell")
+    for n, side_ in enumerate(("a", "b")):
+        text = shown.nth(n).inner_text().replace("\N{MINUS SIGN}", "-")
+        assert float(text) == pytest.approx(told["joint_logprob"]["differs"][side_], rel=0.01)
+    numbers.get_by_role("switch", name="Exact").click()
+    expect(numbers).not_to_contain_text("\N{GREATER-THAN OR EQUAL TO}")
+    assert axe(page, ".numbers") == []
+
+
+def test_a_steering_vector_is_made_and_its_strength_moved(
+    page: Page, made: dict[str, Any], axe: Callable[..., list[str]]
+) -> None:
+    panel(page).get_by_label("Add an edit").select_option("steer")
+    form = panel(page).get_by_role("group", name="Steer")
+    form.get_by_label("Towards").fill("def add(a, b):\ndef mul(x, y):")
+    form.get_by_label("Away from").fill("class Point:\nclass Node:")
+    form.get_by_label("layer").fill("2")
+    form.get_by_label("Name of the vector").fill("functions")
+    form.get_by_role("button", name="Make", exact=True).click()
+    expect(form.get_by_label("Vector", exact=True)).to_contain_text("functions, layer 2")
+    expect(form).to_contain_text("of the stream there")
+    assert axe(page, ".edits") == []
+    panel(page).get_by_role("button", name="Decode with these edits").click()
+    expect(rows(page)).to_have_count(2)
+    expect(page.locator(".main dl dt:has-text('ended')")).to_be_visible()
+    first = page.url
+    slider = form.get_by_role("slider", name="Strength")
+    slider.focus()
+    page.keyboard.press("End")
+    expect(form.get_by_role("textbox", name="Strength")).to_have_value("4")
+    page.wait_for_url(lambda url: url != first)
+    # the edit stands in the branch's origin once it has ended
+    page.wait_for_function(
+        """async () => {
+          const id = new URLSearchParams(location.hash.slice(1)).get('node')
+          const { origin } = await (await fetch('api/nodes/' + id)).json()
+          return origin.edits?.[0]?.strength === 4
+        }"""
+    )
+
+
+def test_a_ledger_of_two_arms(
+    page: Page, made: dict[str, Any], axe: Callable[..., list[str]]
+) -> None:
+    ban(page, "[]")
+    panel(page).get_by_label("Name of the set").fill("no list")
+    panel(page).get_by_role("button", name="Keep").click()
+    page.get_by_role("navigation", name="Views").get_by_role("button", name="Ledger").click()
+    form = page.get_by_role("form", name="A ledger")
+    form.get_by_label("no list").check()
+    form.get_by_label("and these").fill(
+        "def total(items):\n    result = 0\n    for item in items:\n        \n---\ndef mean(xs):\n"
+    )
+    form.get_by_label("tokens", exact=True).fill("8")
+    form.get_by_text("Reference text").click()
+    form.get_by_label("Reference text").fill("def add(a, b):\n    return a + b\n")
+    expect(form).to_contain_text("2 prompts × 2 arms × 1 draw = 4 runs")
+    form.get_by_role("button", name="Measure").click()
+    arms = page.get_by_role("region", name="Arms")
+    link = arms.get_by_role("link", name="JSON")
+    expect(link).to_be_visible()
+    rows_ = arms.get_by_role("table").locator("tbody tr")
+    expect(rows_).to_have_count(2)
+    expect(rows_.nth(1)).to_contain_text("no list")
+    with page.expect_download() as fetched:
+        link.click()
+    kept = json.loads(fetched.value.path().read_text())
+    changed = next(a for a in kept["arms"] if a["name"] == "no list")
+    assert changed["name"] in rows_.nth(1).inner_text()
+    for theme in ("light", "dark"):
+        page.evaluate("t => { document.documentElement.dataset.theme = t }", theme)
+        assert axe(page) == []
+    page.reload()  # it is taken up again
+    expect(rows_).to_have_count(2)

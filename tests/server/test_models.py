@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.backends.gguf_file import write
 from tokenscope.backends.scripted import ScriptedBackend, hashed
 from tokenscope.errors import BusyError, CapacityError, ModelError, ModelNotLoaded
-from tokenscope.runs.model import Model
+from tokenscope.runs.model import Model, load
 from tokenscope.server import wire
 from tokenscope.server.models import Models, below
 from tokenscope.trace import Origin
@@ -234,3 +237,36 @@ def test_start_token_and_error_bars_are_told(serve: Callable[..., Served]) -> No
     )
     found = serve(models=Models.of_one(model)).client.get("/api/model").json()
     assert (found["start_token"], found["errors"]) == ("<s>", {"entropy": 0.11})
+
+
+def test_a_worker_that_dies_costs_one_error_and_nothing_of_the_session(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    """Killed in the middle of a run: what came is kept, readable, and gone on with once the file
+    is loaded again."""
+    pytest.importorskip("xllamacpp", reason="the extra [gguf] is not installed")
+    file = write(tmp_path / "bundled.gguf")
+    models = Models(load, [str(file)])
+    (offer,) = models.all()
+    models.load(offer.id)
+    served = serve(models=models)
+    session = served.session()
+    body = {"prompt": "def f(x):", "settings": {"max_new_tokens": 400, "alternatives": 3}}
+    events = []
+    for event in served.stream(f"/api/sessions/{session}/generate", body):
+        events.append(event)
+        if event["type"] == "step" and sum(e["type"] == "step" for e in events) == 12:
+            os.kill(models.get().backend.worker.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    assert [e["type"] for e in events].count("error") == 1 and events[-1]["type"] == "error"
+    assert "ended in the middle" in events[-1]["message"]
+    (row,) = served.client.get(f"/api/sessions/{session}").json()["nodes"]
+    came = sum(len(e["ids"]) for e in events if e["type"] == "step")
+    assert (row["status"], row["summary"]["tokens"]) == ("interrupted", came)
+    (state,) = served.client.get("/api/models").json()
+    assert state["state"] == "failed" and "load it again" in state["error"]
+    assert served.client.get(f"/api/nodes/{row['id']}/columns?names=entropy").status_code == 200
+    refused = served.client.post(f"/api/nodes/{row['id']}/continue")
+    assert (refused.status_code, refused.json()["code"]) == (409, "model_not_loaded")
+    assert done(served, offer.id)["type"] == "done"
+    last = served.events(f"/api/nodes/{row['id']}/continue", {})[-1]
+    assert last["type"] == "end" and last["node"]["summary"]["tokens"] > came

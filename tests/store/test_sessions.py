@@ -11,7 +11,7 @@ import pytest
 
 from tokenscope.errors import InputError, NotFound, StoreDamaged
 from tokenscope.store import NodeRow, Part, Store
-from tokenscope.trace import Alternatives, Origin, Tokens
+from tokenscope.trace import Alternatives, Origin, Tokens, Trace
 
 
 def part(start: int, text: str, prompt: bool = False) -> Part:
@@ -216,6 +216,24 @@ def test_a_running_branch_can_be_read_and_grown_from(store: Store) -> None:
     writing.append(part(4, "e"))
     assert writing.finish(None, "cancelled").summary["tokens"] == 5
     assert store.trace(child.id).text == "abcX"
+
+
+def test_a_parent_may_leave_the_cache_at_any_moment(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = store.new_session().id
+    root = grow(store, session, "abcdef")
+    child = grow(store, session, "abcXY", root)
+    store._cache.drop(child.id)
+    held = store._cache.get
+
+    def last_look(node: str) -> Trace | None:
+        found = held(node)
+        store._cache.drop(node)  # as when another reader fills the cache
+        return found
+
+    monkeypatch.setattr(store._cache, "get", last_look)
+    assert store.trace(child.id).text == "abcXY"
 
 
 def test_what_is_shared_need_not_come_from_the_parent(store: Store) -> None:

@@ -45,6 +45,7 @@ from tokenscope.trace.record import Finish
 
 ROW_BYTES = 64 << 20  # attention rows of one chunk
 LOGIT_BYTES = 256 << 20  # scores of one chunk
+KEPT_EVERY = 64  # tokens between kept copies of a memory that cannot go back
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +249,8 @@ class Machine:
                 yield finish
                 return
             draft = self._propose(end)
+            if self.copies and len(self.state.ids) % KEPT_EVERY == 0:
+                yield Keep(self.state)
             rows = 1 + len(draft) if plan.attention != "none" else 0
             own = 0 if beside is not None else rows
             reply = yield Feed(self.state, [self.ids[-1], *draft], own, 1 + len(draft))

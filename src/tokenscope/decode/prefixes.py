@@ -70,6 +70,11 @@ class Prefixes:
                 self._kept = [k for k in self._kept if k not in served]
                 measured = [t for t in (trace, *(k.trace for k in served)) if t is not None]
                 trace = max(measured, key=len, default=None)
+            else:  # the same place again, by another branch
+                self._kept = [
+                    k for k in self._kept
+                    if k.key != key or k.trace is not None or not np.array_equal(k.ids, ids)
+                ]  # fmt: skip
             self._kept.append(Kept(ids, state, trace, key))
             while self._kept and self._size() > self.budget:
                 self._kept.pop(0)

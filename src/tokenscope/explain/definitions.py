@@ -122,6 +122,12 @@ define(
     "Spearman's rho and Kendall's tau-b of two columns over the same tokens",
     "Spearman 1904; Kendall 1945", "Ranks only; sizes play no part.",
 )  # fmt: skip
+define(
+    "erasure", "attribution", "Erasure", "nats", "v_i = f(x) - f(x without token i)",
+    "Li 2016, arXiv 1612.08220",
+    "What follows a token moves up by one place. For models whose inside is out of reach; asked of "
+    "distributions alone, so a quantised file explains itself.",
+)  # fmt: skip
 # --- lens -------------------------------------------------------------------------------------
 define(
     "logit_lens", "lens", "Logit lens", "nats", "softmax(W_U Norm(h_l)) at the last position",

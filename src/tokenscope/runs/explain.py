@@ -62,9 +62,22 @@ def explain(
     id. ``also``: names of tables to make (``regions``, ``lens``, ``components``, ``ablation``,
     ``edges``, ``faithfulness``). Raises InputError, UnknownName, AbilityError, CapacityError.
     """
-    job = Explaining(engine, trace, at, contrast, method, token, also, control)
+    job = explaining(engine, trace, at, contrast, method, token, also, control)
     made = job.attribution()
     return replace(made, tables={name: job.table(made, name) for name in also})
+
+
+def explaining(
+    engine: Engine, trace: Trace, at: int, contrast: str | int | None = None,
+    method: str = DEFAULT_METHOD, token: str | int | None = None, also: Sequence[str] = (),
+    control: Control = QUIET,
+) -> Explaining:  # fmt: skip
+    """The job that explains: by the model's inside, or, of a GGUF file, by leaving tokens out."""
+    if engine.info.backend == "llama.cpp":
+        from tokenscope.runs.explain_outside import Outside
+
+        return Outside(engine, trace, at, contrast, method, token, also, control)
+    return Explaining(engine, trace, at, contrast, method, token, also, control)
 
 
 class Explaining:
@@ -164,6 +177,18 @@ def asked_of(
 ) -> Asked:
     """The target of a trace, checked. ``at`` may be its length, when ``token`` is given."""
     internals = internals_of(engine)
+    target = target_of(engine, trace, at, contrast, token)
+    start = int(np.argmin([*trace.tokens.special[:at], False]))  # special tokens in front
+    lines = token_lines(trace.tokens, start, at)
+    end = engine.vocabulary.encode("\n", bos=False)
+    newline = int(end.ids[0]) if len(end) == 1 else None
+    return ask(internals, trace.ids.tolist(), target, start, lines, newline)
+
+
+def target_of(
+    engine: Engine, trace: Trace, at: int, contrast: str | int | None, token: str | int | None
+) -> Target:
+    """What is to be explained. Raises InputError."""
     if isinstance(at, bool) or not isinstance(at, int):
         raise InputError("at", "must be a token index")
     if trace.origin.model_digest not in ("", engine.info.model_digest):
@@ -172,11 +197,7 @@ def asked_of(
         raise InputError("at", f"must lie in 1..{len(trace) - 1}: token 0 has nothing before it")
     a = int(trace.ids[at]) if token is None else _id(engine, trace, at, "token", token)
     b = None if contrast is None else _id(engine, trace, at, "contrast", contrast)
-    start = int(np.argmin([*trace.tokens.special[:at], False]))  # special tokens in front
-    lines = token_lines(trace.tokens, start, at)
-    end = engine.vocabulary.encode("\n", bos=False)
-    newline = int(end.ids[0]) if len(end) == 1 else None
-    return ask(internals, trace.ids.tolist(), Target(at, a, b), start, lines, newline)
+    return Target(at, a, b)
 
 
 def _id(engine: Engine, trace: Trace, at: int, field: str, given: str | int) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tokenscope.runs.arms import Ledger
     from tokenscope.runs.compare import Compared
     from tokenscope.runs.damage import Damage
+    from tokenscope.runs.experts import Experts
     from tokenscope.runs.explain import Explanation
     from tokenscope.runs.explored import Explored
     from tokenscope.runs.forked import Forking
@@ -247,6 +248,12 @@ class Model(Engine, Drawn):
         from tokenscope.runs.steering import steering_vector
 
         return steering_vector(self, positive, negative, layer, **options)
+
+    def experts(self, trace: Trace) -> Experts:
+        """Which experts each step asked (mixtures); see ``tokenscope.runs.experts``."""
+        from tokenscope.runs.experts import experts
+
+        return experts(self, trace)
 
     def close(self) -> None:
         """Give the model's memory back."""

@@ -16,14 +16,15 @@ from tokenscope.explain.heads import ALL_STATISTICS, PATTERNS, Found, Survey
 from tokenscope.explain.methods import METHODS
 from tokenscope.explain.tables import TABLES
 from tokenscope.runs import heads
-from tokenscope.runs.explain import Explaining, ablation
+from tokenscope.runs.experts import experts
+from tokenscope.runs.explain import ablation, explaining
 from tokenscope.runs.patch import PatchJob
 from tokenscope.runs.prompts import edited
 from tokenscope.server import explain_wire as wire
 from tokenscope.server.explain_job import Explain
 from tokenscope.server.house import TheHouse
 from tokenscope.server.leaving import worked
-from tokenscope.server.numbers import MAX_INDEX, OCTETS, number_or_word, octets
+from tokenscope.server.numbers import MAX_INDEX, OCTETS, check_index, number_or_word, octets
 from tokenscope.server.patch_job import Patch
 from tokenscope.server.wire import JobInfo
 from tokenscope.trace.record import Trace
@@ -67,7 +68,7 @@ def explain_route(node: str, body: wire.ExplainRequest, house: TheHouse) -> JobI
         held.enter_context(house.models.lease(model))
         kept = ExitStack()
         work = Explain(
-            lambda control: Explaining(
+            lambda control: explaining(
                 model, trace, body.at, body.contrast, body.method, body.token, body.tables, control,
             ),
             kept,
@@ -198,3 +199,19 @@ async def find_route(
 
     found = await worked(request, house, work)
     return [wire.FoundHead(layer=f.layer, head=f.head, score=f.score) for f in found]
+
+
+@router.get("/nodes/{node}/experts/{t}")
+async def experts_route(
+    node: str, t: int, request: Request, house: TheHouse
+) -> list[wire.ExpertsOfLayer]:
+    """A mixture of experts: whom the step that chose token ``t`` asked, in every layer."""
+
+    def work(control: Control) -> list[wire.ExpertsOfLayer]:
+        trace = house.store.trace(node)
+        check_index("t", t, len(trace))
+        with house.models.lease(house.models.maker(trace)) as model:
+            rows = experts(model, trace.cut(t + 1)).at(t)
+        return [wire.ExpertsOfLayer.model_validate(row) for row in rows]
+
+    return await worked(request, house, work)

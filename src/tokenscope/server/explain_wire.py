@@ -238,3 +238,22 @@ class PatchMessage(Response):
     node: str
     kind: Literal["patch"]
     event: PatchStreamEvent
+
+
+class ExpertInfo(Response):
+    """``weight``: by which the layer multiplies what the expert says; None where it was not
+    asked."""
+
+    expert: int
+    probability: float
+    chosen: bool
+    weight: float | None
+
+
+class ExpertsOfLayer(Response):
+    """A layer of a mixture at one step: the router's ``entropy`` (nats) and its experts, those
+    that were asked first."""
+
+    layer: int
+    entropy: float
+    experts: list[ExpertInfo]

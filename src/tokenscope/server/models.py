@@ -130,9 +130,17 @@ class Models:
         self.vectors.folder = folder
 
     # --- asked --------------------------------------------------------------------------------
+    def _look(self) -> None:
+        """A model whose process has died counts as not loaded."""
+        for offer in self._offers.values():
+            if offer.model is not None and not getattr(offer.model.backend, "alive", True):
+                offer.model, offer.state = None, "failed"
+                offer.error = "its process ended in the middle of a request; load it again"
+
     def all(self) -> list[Offer]:
         """Every model offered."""
         with self._guard:
+            self._look()
             return list(self._offers.values())
 
     def offer(self, name: str) -> Offer:
@@ -146,6 +154,7 @@ class Models:
     def get(self, name: str | None = None) -> Model:
         """The model with this id, else the first loaded. Raises NotFound, ModelNotLoaded."""
         with self._guard:
+            self._look()
             if name is not None:
                 offer = self.offer(name)
                 if offer.model is None:
@@ -166,6 +175,7 @@ class Models:
         """The loaded model with this digest. Raises ModelNotLoaded, which says that ``what`` was
         made by it."""
         with self._guard:
+            self._look()
             same = [
                 o.model for o in self._offers.values()
                 if o.model is not None and made in ("", o.digest)
@@ -214,6 +224,7 @@ class Models:
         it is being loaded, CapacityError, and what loading raises.
         """
         with self._guard:
+            self._look()
             offer = self.offer(name)
             if offer.model is not None:
                 return offer.model

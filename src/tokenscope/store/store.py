@@ -319,10 +319,13 @@ class Store:
         held = self._now(node)
         if held is not None:
             return held
-        line = lineage(c, node)
-        known = next((i for i, n in enumerate(line) if self._now(n) is not None), len(line))
-        base = self._now(line[known]) if known < len(line) else None
-        trace = self._shelf.trace(node, line[:known], base)
+        line, base = lineage(c, node), None
+        for known, name in enumerate(line):
+            base = self._now(name)  # asked once: it may leave the cache at any moment
+            if base is not None:
+                line = line[:known]
+                break
+        trace = self._shelf.trace(node, line, base)
         if arrays_file(self._shelf.folder, node).exists():
             self._cache.put(node, trace)
         return trace

@@ -2,9 +2,11 @@
 import { ApiError, errorFrom, Unreachable } from './errors'
 import { eventsOf, type Received } from './stream'
 import type {
+  FeedEvent,
   ForkRequest,
   GalleryItem,
   GenerateRequest,
+  HelloEvent,
   JobInfo,
   ModelInfo,
   ModelState,
@@ -114,6 +116,12 @@ export const api = {
   attended: (node: string, t: number, layer: string, head: string, signal?: AbortSignal) =>
     octets(`nodes/${id(node)}/attended/${t}?layer=${id(layer)}&head=${id(head)}`, signal),
   events,
+  /** The events of one job, from its beginning to its end. */
+  eventsOf: async function* (run: string, signal: AbortSignal): AsyncGenerator<Exclude<FeedEvent, HelloEvent>> {
+    const response = await send('GET', `events?run=${id(run)}`, undefined, signal)
+    if (!response.body) return
+    for await (const { message } of eventsOf(response.body)) if (!('type' in message)) yield message
+  },
   /** Resolves when a job is over, however it ended. */
   ended: async (run: string): Promise<void> =>
     void (await (await send('GET', `events?run=${id(run)}`)).text()),

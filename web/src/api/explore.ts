@@ -11,6 +11,7 @@ export type ExploreStart = S['ExploreStart']
 export type ExploreBranch = S['ExploreBranch']
 export type ExploreState = S['ExploreState']
 export type ExploreDecision = S['ExploreDecision']
+export type ExploreDecisions = S['ExploreDecisions']
 export type Outcome = S['ExploreOutcome']
 
 const id = encodeURIComponent

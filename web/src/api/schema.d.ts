@@ -628,6 +628,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/experts/{t}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Experts Route
+         * @description A mixture of experts: whom the step that chose token ``t`` asked, in every layer.
+         */
+        get: operations["experts_route"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/explain": {
         parameters: {
             query?: never;
@@ -2364,6 +2384,34 @@ export interface components {
             size: number | null;
             /** Tried */
             tried: number;
+        };
+        /**
+         * ExpertInfo
+         * @description ``weight``: by which the layer multiplies what the expert says; None where it was not
+         *     asked.
+         */
+        ExpertInfo: {
+            /** Chosen */
+            chosen: boolean;
+            /** Expert */
+            expert: number;
+            /** Probability */
+            probability: number;
+            /** Weight */
+            weight: number | null;
+        };
+        /**
+         * ExpertsOfLayer
+         * @description A layer of a mixture at one step: the router's ``entropy`` (nats) and its experts, those
+         *     that were asked first.
+         */
+        ExpertsOfLayer: {
+            /** Entropy */
+            entropy: number;
+            /** Experts */
+            experts: components["schemas"]["ExpertInfo"][];
+            /** Layer */
+            layer: number;
         };
         /**
          * ExplainInfo
@@ -6186,6 +6234,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["DriftResponse"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    experts_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+                t: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExpertsOfLayer"][];
                 };
             };
             /** @description Refused. */

@@ -36,7 +36,10 @@ export const FIGURES: readonly Figure[] = [
 export const figure = (name: string): Figure | null => FIGURES.find((f) => f.name === name) ?? null
 
 /** Kinds of which a branch is exactly one; each gets a colour of its own. */
-export const KINDS: Readonly<Record<string, { title: string; of: (n: NodeInfo) => string }>> = {
+export const KINDS: Readonly<
+  Record<string, { title: string; of: (n: NodeInfo, outcomes: ReadonlyMap<string, string>) => string }>
+> = {
   finish: { title: 'how it ended', of: (n) => (n.status === 'done' ? n.finish : n.status) },
   model: { title: 'model', of: (n) => n.model },
+  outcome: { title: 'outcome', of: (n, outcomes) => outcomes.get(n.id) ?? 'not explored' },
 }

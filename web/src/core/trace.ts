@@ -44,6 +44,8 @@ export class Trace {
   attentionFirst = 0
   attentionCount = 0
   origin: Record<string, unknown> = {}
+  /** What its columns that were measured on request came from; null where there are none. */
+  worn: unknown = null
   hasAlternatives = false
   /** Whether given tokens still belong to the prompt; those put into a continuation do not. */
   private inPrompt = true
@@ -207,6 +209,16 @@ export class Trace {
     this.alternativeIds = ids
     this.alternativeLogprobs = logprobs
     this.k = k
+  }
+
+  /** A column that was measured later: numbers from token `at` on, undefined before and after. */
+  wear(name: string, at: number, numbers: readonly (number | null)[]): void {
+    const column = new Float32Array(this.length).fill(NaN)
+    numbers.forEach((v, i) => {
+      if (v !== null && at + i < this.length) column[at + i] = v
+    })
+    this.values.set(name, column)
+    this.qualities.set(name, 'estimate')
   }
 
   get columnNames(): string[] {

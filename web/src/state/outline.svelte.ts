@@ -26,6 +26,9 @@ class OutlineState {
   closed = $state.raw<ReadonlySet<string>>(new Set())
   unfolded = $state.raw<ReadonlySet<string>>(new Set())
 
+  /** Outcomes of branches as an exploration tells them, in the order of its colours. */
+  outcomes = $state.raw<{ of: ReadonlyMap<string, string>; order: readonly string[] }>({ of: new Map(), order: [] })
+
   dense = $derived(sessions.nodes.length > DENSE)
   searching = $derived(this.query.trim() !== '' || this.starred)
 
@@ -57,10 +60,21 @@ class OutlineState {
     const kind = KINDS[this.colour]
     if (!kind) return []
     const counts = new Map<string, number>()
-    for (const n of sessions.nodes) counts.set(kind.of(n), (counts.get(kind.of(n)) ?? 0) + 1)
-    return [...counts]
-      .sort((a, b) => b[1] - a[1])
-      .map(([name, count], i) => ({ name, count, colour: `var(${SERIES[Math.min(i, SERIES.length - 1)]})` }))
+    const { of, order } = this.outcomes
+    for (const n of sessions.nodes) {
+      const name = kind.of(n, of)
+      counts.set(name, (counts.get(name) ?? 0) + 1)
+    }
+    const rest = SERIES.length - 1
+    const found = [...counts].sort((a, b) => b[1] - a[1])
+    if (this.colour !== 'outcome') {
+      return found.map(([name, count], i) => ({ name, count, colour: `var(${SERIES[Math.min(i, rest)]})` }))
+    }
+    // an outcome has the colour that it has in the exploration
+    return found.map(([name, count]) => {
+      const i = order.indexOf(name)
+      return { name, count, colour: `var(${SERIES[i < 0 ? rest : Math.min(i, rest - 1)]})` }
+    })
   })
 
   private matches(n: NodeInfo): boolean {
@@ -73,7 +87,7 @@ class OutlineState {
   /** CSS colour of a branch's dot, null for none. */
   colourOf(n: NodeInfo): string | null {
     const kind = KINDS[this.colour]
-    if (kind) return this.kinds.find((k) => k.name === kind.of(n))?.colour ?? null
+    if (kind) return this.kinds.find((k) => k.name === kind.of(n, this.outcomes.of))?.colour ?? null
     const f = figure(this.colour)
     if (!f) return null
     const s = step(place(f.of(n), this.range, 'linear'), f.better)

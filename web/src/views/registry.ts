@@ -8,6 +8,7 @@ import type { Abilities } from '../api/types'
 import { focus } from '../state/focus.svelte'
 import Attention from './attention/Attention.svelte'
 import Audit from './audit/Audit.svelte'
+import Ledger from './ledger/Ledger.svelte'
 import Scope from './scope/Scope.svelte'
 import Structure from './structure/Structure.svelte'
 import WhatIf from './whatif/WhatIf.svelte'
@@ -59,6 +60,13 @@ export const views: Record<string, View> = {
     component: WhatIf,
     key: 'v',
     lacks: (can) => (can.fork === 'none' ? 'This model cannot branch.' : null),
+  },
+  ledger: {
+    title: 'Ledger',
+    question: 'Which edits change what is written the most, for the least damage?',
+    component: Ledger,
+    key: 'l',
+    aside: true,
   },
   audit: {
     title: 'Audit',

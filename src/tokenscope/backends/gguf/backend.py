@@ -228,6 +228,11 @@ class GgufBackend:
             self._seat(other, number)
         return other
 
+    @property
+    def alive(self) -> bool:
+        """Whether its process still runs; after a crash the file has to be loaded again."""
+        return not self.worker.closed
+
     def close(self) -> None:
         """End the worker."""
         self.worker.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tokenscope.backends.gguf.header import GgufHeader
 from tokenscope.backends.need import MB, Need
 
-BASE = 430 * MB + 45 * MB  # this process, and a worker without a model
+BASE = 255 * MB + 70 * MB  # this process (torch is loaded, and runs nothing), and the worker's
 TEXT = 900  # bytes a vocabulary entry takes in the tables of both
 CELLS = 16_384  # as `load` makes them
 BATCH = 512

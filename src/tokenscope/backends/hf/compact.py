@@ -386,10 +386,13 @@ def compact_step(model: Any, second: bool = True) -> CompactStep | None:
         and rope.get("rope_type", "default") in STATIC_ROPE
         and not _windowed(config)
         and not hasattr(model, "hf_device_map")
-        and not is_int8(model)
     )
     if not plain:
         return None
+    if is_int8(model):
+        from tokenscope.backends.hf import compact_int8
+
+        return compact_int8.Int8Step(model) if compact_int8.suits(model) else None
     return CompactStep(model, second)
 
 

@@ -10,7 +10,7 @@ output matrix, the two share their codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -24,6 +24,7 @@ from tokenscope.errors import ModelError
 FEW_ROWS = 8  # up to here the int8 kernel is the faster one,
 FEW_ROWS_TALL = 32  # or here, where unpacking costs more than the product
 TALL = 16_384
+BLOCK = 1 << 22  # values that are wide at a time
 _exact: ContextVar[bool] = ContextVar("int8_exact", default=False)
 
 
@@ -39,12 +40,44 @@ def exact() -> Iterator[None]:
 
 def rounded(weight: Tensor, name: str = "weight") -> tuple[Tensor, Tensor]:
     """int8 codes (out, in) and float32 scales (out,). Raises ModelError for what is not finite."""
-    wide = weight.detach().float()
-    most = wide.abs().amax(dim=1)
-    if not torch.isfinite(most).all():
-        raise ModelError(name, "holds values that are not finite (NaN or infinite)")
-    scales = (most / 127.0).clamp_min(torch.finfo(torch.float32).tiny)
-    return (wide / scales[:, None]).round_().to(torch.int8), scales
+    codes = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    scales = torch.empty(weight.shape[0], device=weight.device)
+    for rows in blocks(weight.shape):  # so that no second float copy exists
+        wide = weight.detach()[rows].float()
+        most = wide.abs().amax(dim=1)
+        if not torch.isfinite(most).all():
+            raise ModelError(name, "holds values that are not finite (NaN or infinite)")
+        scales[rows] = (most / 127.0).clamp_min(torch.finfo(torch.float32).tiny)
+        codes[rows] = (wide / scales[rows, None]).round_().to(torch.int8)
+    return codes, scales
+
+
+def blocks(shape: Sequence[int]) -> Iterator[slice]:
+    """The rows of a matrix in blocks of at most ``BLOCK`` values."""
+    step = max(1, BLOCK // max(int(shape[1]), 1))
+    for start in range(0, int(shape[0]), step):
+        yield slice(start, start + step)
+
+
+def product(x: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
+    """float32 (n, out): x (n, in) times codes (out, in), by the kernel that suits ``n``."""
+    n, tall = x.shape[0], codes.shape[0] >= TALL
+    if x.device.type == "cpu" and n <= (FEW_ROWS_TALL if tall else FEW_ROWS):
+        ones = torch.ones(len(scales), dtype=torch.bfloat16)
+        return torch._weight_int8pack_mm(x.bfloat16(), codes, ones).float().mul_(scales)
+    return unpacked(x, codes, scales, _fast_bfloat16(x.device))
+
+
+def unpacked(x: Tensor, codes: Tensor, scales: Tensor, narrow: bool = False) -> Tensor:
+    """The same over codes that are made wide block by block, in float32 or (``narrow``) 16 bits."""
+    kind = torch.bfloat16 if narrow else torch.float32
+    x = x.to(kind)
+    if codes.numel() <= BLOCK:
+        return F.linear(x, codes.to(kind)).float().mul_(scales)
+    out = torch.empty(x.shape[0], codes.shape[0], device=x.device)
+    for rows in blocks(codes.shape):
+        out[:, rows] = F.linear(x, codes[rows].to(kind))
+    return out.mul_(scales)
 
 
 class _Product(torch.autograd.Function):
@@ -53,13 +86,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
         ctx.save_for_backward(codes, scales)
-        n, tall = x.shape[0], codes.shape[0] >= TALL
-        if x.device.type == "cpu" and n <= (FEW_ROWS_TALL if tall else FEW_ROWS):
-            ones = torch.ones_like(scales, dtype=torch.bfloat16)
-            return torch._weight_int8pack_mm(x.bfloat16(), codes, ones).float().mul_(scales)
-        if _fast_bfloat16(x.device):
-            return F.linear(x.bfloat16(), codes.bfloat16()).float().mul_(scales)
-        return F.linear(x.float(), codes.float()).mul_(scales)
+        return product(x, codes, scales)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -104,7 +131,7 @@ class Int8Linear(nn.Linear):
         """(..., in) to (..., out) in the type of ``x``."""
         rows = x.reshape(-1, x.shape[-1])
         if _exact.get():
-            out = F.linear(rows.float(), self.weight)
+            out = unpacked(rows.float(), self.codes, self.scales)
         else:
             out = _Product.apply(rows, self.codes, self.scales)
         if self.bias is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,15 @@ def check_config(path: Path, config: dict[str, Any]) -> None:
     _check_quantization(path, config)
 
 
+# what transformers needs to read weights that are stored so
+PACKAGES = {
+    "gptq": "gptqmodel", "awq": "gptqmodel", "bitsandbytes": "bitsandbytes",
+    "bitsandbytes_4bit": "bitsandbytes", "bitsandbytes_8bit": "bitsandbytes",
+    "compressed-tensors": "compressed_tensors", "hqq": "hqq", "aqlm": "aqlm", "eetq": "eetq",
+    "higgs": "flute", "spqr": "spqr_quant", "vptq": "vptq", "torchao": "torchao",
+}  # fmt: skip
+
+
 def _flat(names: Any) -> set[str]:
     return {n for group in names for n in (group if isinstance(group, tuple) else (group,))}
 
@@ -120,4 +130,11 @@ def _check_quantization(path: Path, config: dict[str, Any]) -> None:
         raise ModelError(
             path, f"quantization_config: quant_method {str(method)[:40]!r} is unknown; known: "
             f"{', '.join(sorted(known))}",
+        )  # fmt: skip
+    package = PACKAGES.get(method)
+    if package is not None and find_spec(package) is None:
+        raise ModelError(
+            path, f"quantization_config: weights stored as {method} need the package "
+            f"{package.replace('_', '-')}, which is not installed; the same model as float16 or "
+            "GGUF needs no such package",
         )  # fmt: skip

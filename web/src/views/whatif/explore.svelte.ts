@@ -5,16 +5,19 @@ import {
   type ExploreAsk,
   type ExploreBranch,
   type ExploreDecision,
+  type ExploreDecisions,
   type ExploreEvent,
   type ExploreStart,
   type ExploreState,
 } from '../../api/explore'
 import { forking, type Plan } from '../../core/explored'
+import { shown } from '../../core/visible'
 import { Asked } from '../../state/asked.svelte'
 import { focus } from '../../state/focus.svelte'
 import { keep, recall } from '../../state/keep'
 import { notices } from '../../state/notices.svelte'
 import { runs } from '../../state/runs.svelte'
+import { tree } from '../../state/outline.svelte'
 import { sessions } from '../../state/sessions.svelte'
 
 export interface ExploreQuestion extends Partial<ExploreAsk> {
@@ -31,9 +34,10 @@ class Exploring extends Asked<ExploreEvent, ExploreQuestion> {
   branches = $state.raw<ExploreBranch[]>([])
   state = $state.raw<ExploreState | null>(null)
   decisions = $state.raw<ExploreDecision[]>([])
+  private columns: ExploreDecisions | null = null
   split = $state.raw<{ semantic: number; cosmetic: number } | null>(null)
   /** Branches of the session that were opened from it, by their name in the exploration. */
-  private opened = new Map<number, string>()
+  private opened = $state.raw<ReadonlyMap<number, string>>(new Map())
 
   forks: Map<number, number> = $derived(forking(this.decisions))
 
@@ -66,8 +70,9 @@ class Exploring extends Asked<ExploreEvent, ExploreQuestion> {
     this.branches = []
     this.state = null
     this.decisions = []
+    this.columns = null
     this.split = null
-    this.opened.clear()
+    this.opened = new Map()
   }
 
   protected override take(event: ExploreEvent): void {
@@ -75,6 +80,7 @@ class Exploring extends Asked<ExploreEvent, ExploreQuestion> {
     else if (event.type === 'branch') this.branches = [...this.branches, event]
     else if (event.type === 'state') this.state = event
     else if (event.type === 'decisions') {
+      this.columns = event
       this.decisions = event.decisions
       this.split = event.decisions.length > 0 ? { semantic: event.semantic, cosmetic: event.cosmetic } : null
     }
@@ -89,10 +95,40 @@ class Exploring extends Asked<ExploreEvent, ExploreQuestion> {
     if (known && sessions.node(known)) return focus.show(known, null)
     try {
       const made = await runs.put(node, this.begun.at, branch.ids)
-      if (made) this.opened.set(name, made)
+      if (made) this.opened = new Map([...this.opened, [name, made]])
     } catch (cause) {
       notices.fail(cause)
     }
+  }
+
+  /** Give the branch its semantic and cosmetic columns. Call inside an effect. */
+  wear(): void {
+    const trace = focus.shown?.trace
+    const columns = this.decisions.length > 0 ? this.columns : null
+    if (!trace || !columns || !this.begun || this.question?.node !== trace.node.id) return
+    if (trace.worn !== null && trace.worn !== columns) return // those of the forking tokens stay
+    if (trace.worn === columns) return
+    trace.wear('semantic', this.begun.at, columns.semantic_column)
+    trace.wear('cosmetic', this.begun.at, columns.cosmetic_column)
+    trace.worn = columns
+    focus.grew(trace)
+  }
+
+  /** Tell the tree which outcome each branch of the session is. Call inside an effect. */
+  colour(): void {
+    const { state } = this
+    const of = new Map<string, string>()
+    const order: string[] = []
+    state?.outcomes.forEach((o) => {
+      const label = shown(o.label.trim(), 24) || '∅'
+      const name = order.includes(label) ? `${label} (${order.length + 1})` : label
+      order.push(name)
+      for (const b of o.branches) {
+        const node = b === 0 ? this.question?.node : this.opened.get(b)
+        if (node) of.set(node, name)
+      }
+    })
+    tree.outcomes = { of, order }
   }
 
   /** Stop the job; what it has found stays. */

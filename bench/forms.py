@@ -1,0 +1,143 @@
+"""One model in every form: speed against transformers' plain float32 ``generate``, and peak memory.
+
+``python -m bench.forms --json [--model smollm2] [--tokens 48] [--rounds 3]``
+
+Each form lives in a process of its own, loaded once; they take turns, so that a slow minute of the
+machine meets all of them. ``plain`` is ``transformers`` alone (float32, sdpa, greedy, with cache).
+The others decode the same prompt with TokenScope: ``recorded`` with all columns, ten alternatives
+and the attention rows of every head, ``bare`` without alternatives and rows; neither speculates.
+Peaks are those of the whole process (VmHWM), of llama.cpp's worker too. GGUF rows need the extra
+and ``tokenscope models get smollm2``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+PROMPT = (
+    "def read_table(path, separator=','):\n    rows = []\n    with open(path) as file:\n"
+    "        for line in file:\n"
+)
+FORMS = ("plain", "float32", "int8", "gguf")
+
+
+def peak() -> int:
+    """Bytes of this process and those below it, at their peaks."""
+    import psutil
+
+    own = psutil.Process()
+    total = 0
+    for process in [own, *own.children(recursive=True)]:
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def serve(form: str, address: str, tokens: int) -> None:
+    """A child: load, then one JSON line for every line read."""
+    run: Any
+    if form == "plain":
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from tokenscope.library.fetched import place, takes
+
+        folder = place(address) if takes(address) else address
+        module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        given = AutoTokenizer.from_pretrained(folder)(PROMPT, return_tensors="pt")
+
+        def run() -> dict[str, int]:
+            with torch.inference_mode():
+                out = module.generate(**given, max_new_tokens=tokens, min_new_tokens=tokens,
+                                      do_sample=False)  # fmt: skip
+            return {"plain": out.shape[1] - given.input_ids.shape[1]}
+    else:
+        import tokenscope as ts
+
+        dtype = None if form == "gguf" else form
+        model = ts.load(address + (":gguf" if form == "gguf" else ""), dtype=dtype)
+        settings: dict[str, Any] = {"max_new_tokens": tokens, "speculate": "none"}
+
+        def one(name: str, **more: Any) -> tuple[str, float]:
+            began = time.perf_counter()
+            trace = model.generate(PROMPT, **settings, **more)
+            return name, (len(trace) - trace.n_prompt) / (time.perf_counter() - began)
+
+        def run() -> dict[str, float]:
+            return dict([one("recorded"), one("bare", alternatives=0, attention="none")])
+
+    run()
+    print(json.dumps({"ready": True}), flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        told = run()
+        if form == "plain":
+            told = {"plain": told["plain"] / (time.perf_counter() - began)}
+        print(json.dumps({**told, "peak": peak()}), flush=True)
+
+
+def main() -> int:
+    """Run, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--forms", default=",".join(FORMS))
+    parser.add_argument("--child", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        serve(options.child, options.model, options.tokens)
+        return 0
+    own = [sys.executable, "-m", "bench.forms", "--model", options.model,
+           "--tokens", str(options.tokens)]  # fmt: skip
+    children = {
+        form: subprocess.Popen([*own, "--child", form], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+        for form in options.forms.split(",")
+    }  # fmt: skip
+    held: dict[str, list[float]] = {}
+    peaks: dict[str, int] = {}
+    for child in children.values():
+        assert child.stdout is not None
+        child.stdout.readline()
+    for _ in range(options.rounds):
+        for form, child in children.items():
+            assert child.stdin is not None and child.stdout is not None
+            child.stdin.write("\n")
+            child.stdin.flush()
+            told = json.loads(child.stdout.readline())
+            peaks[form] = told.pop("peak")
+            for name, rate in told.items():
+                held.setdefault(form if name == form else f"{form} {name}", []).append(rate)
+    for child in children.values():
+        assert child.stdin is not None
+        child.stdin.close()
+        child.wait(30)
+    plain = held.get("plain", [float("nan")])
+    rows = {
+        name: {
+            "tokens_per_s": round(statistics.median(rates), 2),
+            "against_plain": round(
+                statistics.median(r / p for r, p in zip(rates, plain, strict=True)), 2
+            ),
+        }
+        for name, rates in held.items()
+    }
+    print(json.dumps({
+        "model": options.model, "tokens": options.tokens, "speed": rows,
+        "peak_mb": {f: round(b / 1e6) for f, b in peaks.items()},
+    }, indent=1))  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
