@@ -66,11 +66,16 @@ class Cost:
         # a pause of the machine is no cost of the pass: it counts at most three times the mean
         self._ms[tokens] = held + 0.1 * (min(ms, 3 * held) - held)
 
+    @property
+    def single(self) -> float:
+        """The ms of a pass over one token; 0 until one was seen."""
+        return self._ms.get(1, 0.0)
+
     def of(self, tokens: int) -> float:
         """How many passes of one token a pass over ``tokens`` costs; a guess until both are
         known."""
-        single, several = self._ms.get(1), self._ms.get(tokens)
-        return several / single if single and several else 1.0 + GUESS * (tokens - 1)
+        several = self._ms.get(tokens)
+        return several / self.single if self.single and several else 1.0 + GUESS * (tokens - 1)
 
 
 class Speculation:
