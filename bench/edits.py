@@ -1,20 +1,27 @@
 """Do edits keep their word over many runs, and can edited runs be made again?
 
     python -m bench.edits --json
+    python -m bench.edits --kind "viable Python" --replays 0 --json
 
-``violations``: the fuzzed cases of ``tests/decode/test_masks.py`` with ``--runs`` seeds a kind
-(viable Python: half; 0). ``replays``: ``--replays`` random edited runs of the bundled model
-(bans and biases of tokens and strings, expressions, viable Python; ablations, steering, weighed
-attention), some of them branches; ``differ`` counts those whose ids are not the same again (0),
-``worst`` is the largest difference of a column, relative to max(1, |value|).
+``kinds``: the fuzzed cases of ``tests/decode/test_masks.py`` with ``--runs`` seeds a kind (viable
+Python: half), each kind in a process of its own, ``--jobs`` at a time; a kind ends at its first
+violation, which is told ("": none).
+
+``replays``: ``--replays`` random edited runs of the bundled model (bans and biases of tokens and
+strings, expressions, viable Python; ablations, steering, weighed attention), some of them branches;
+``differ`` counts those whose ids are not the same again (0), ``worst`` is the largest difference of
+a column, relative to max(1, |value|), and ``columns`` that of every column.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -44,19 +51,25 @@ PROMPTS = (
 )
 
 
-def fuzzed(runs: int) -> dict[str, Any]:
-    """Every kind, ``runs`` times; "" where all kept their word, else what did not."""
+def fuzzed(name: str, runs: int) -> dict[str, Any]:
+    """One kind, ``runs`` times; "" where all kept their word, else what did not."""
     masks.RUNS = runs
-    out: dict[str, Any] = {}
-    for name, test in FUZZED.items():
-        begin = time.monotonic()
-        try:
-            test(Engine(Worded()))
-            said = ""
-        except AssertionError as error:
-            said = str(error)[:300]
-        out[name] = {"violation": said, "seconds": round(time.monotonic() - begin, 1)}
-    return out
+    begin = time.monotonic()
+    try:
+        FUZZED[name](Engine(Worded()))
+        said = ""
+    except AssertionError as error:
+        said = str(error)[:300] or "violated"
+    seconds = round(time.monotonic() - begin, 1)
+    print(f"{name}: {said or 'none'} ({seconds} s)", file=sys.stderr, flush=True)
+    return {"violation": said, "seconds": seconds}
+
+
+def all_fuzzed(names: Sequence[str], runs: int, jobs: int) -> dict[str, Any]:
+    """Every kind, by name."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn) as pool:
+        return dict(zip(names, pool.map(fuzzed, names, [runs] * len(names)), strict=True))
 
 
 def random_edit(model: Model, chance: np.random.Generator, vector: str) -> Standing:
@@ -81,7 +94,10 @@ def replayed(runs: int, seed: int = 0) -> dict[str, Any]:
     model = ts.load()
     chance = np.random.default_rng(seed)
     vector = model.steering_vector(["x = 1\n", "y = 2\n"], ["import os\n", "import re\n"], layer=2)
-    differ, worst, kinds, stuck = 0, 0.0, {}, 0
+    differ, stuck = 0, 0
+    kinds: dict[str, int] = {}
+    columns: dict[str, float] = {}
+    at: dict[str, list[str]] = {}
     for n in range(runs):
         edits = tuple(random_edit(model, chance, vector.digest) for _ in range(1 + n % 2))
         hot = float(chance.choice([0.0, 0.8]))
@@ -96,8 +112,15 @@ def replayed(runs: int, seed: int = 0) -> dict[str, Any]:
             kinds[edit.kind] = kinds.get(edit.kind, 0) + 1
         found = replay(model, trace)
         differ += found.differs_at is not None
-        worst = max([worst, *(v for v in found.columns.values() if np.isfinite(v))])
-    return {"replays": runs, "differ": differ, "worst": worst, "kinds": kinds, "stuck": stuck}
+        for name, value in found.columns.items():
+            if np.isfinite(value) and value > columns.get(name, 0.0):
+                columns[name], at[name] = value, [e.kind for e in edits]
+    order = sorted(columns, key=lambda n: -columns[n])
+    return {
+        "replays": runs, "differ": differ, "worst": columns[order[0]],
+        "columns": {n: {"most": columns[n], "edits": at[n]} for n in order}, "kinds": kinds,
+        "stuck": stuck,
+    }  # fmt: skip
 
 
 def main() -> int:
@@ -105,11 +128,13 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--replays", type=int, default=200)
+    parser.add_argument("--kind", action="append", choices=list(FUZZED), help="only this (repeat)")
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     found: dict[str, Any] = {"runs": given.runs}
     if given.runs:
-        found["kinds"] = fuzzed(given.runs)
+        found["kinds"] = all_fuzzed(given.kind or list(FUZZED), given.runs, given.jobs)
         found["violations"] = sum(bool(k["violation"]) for k in found["kinds"].values())
     if given.replays:
         found |= replayed(given.replays)

@@ -293,6 +293,34 @@ def test_states_made_under_edits_never_reach_a_clean_run(bundled: Model) -> None
     assert np.nanmax(gap) < 1e-4
 
 
+def test_another_strength_reads_nothing_again(
+    bundled: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of edits from a token on, what stands before it is the model's own memory."""
+    trace = bundled.generate(PROMPT * 8, max_new_tokens=4, attention="none")
+    begin, fed = trace.n_prompt, []
+    real = bundled.backend.extend_many  # type: ignore[attr-defined]
+
+    def counted(feeds: list[Any], *rest: Any, **named: Any) -> Any:
+        fed.append(sum(len(f.ids) for f in feeds))
+        return real(feeds, *rest, **named)
+
+    monkeypatch.setattr(bundled.backend, "extend_many", counted)
+    vector = bundled.steering_vector(["x = 1", "yy = 2"], ["def f", "class G"], 2, keep=False)
+    for edit, memories in (
+        (e.Bias((5,), 1.0), 1), (e.Bias((5,), 2.0), 1), (vector.steer(1.0, at=begin - 1), 2),
+        (vector.steer(3.0, at=begin - 1), 2), (e.Ablate("mlp", 1, at=begin - 1), 2),
+    ):  # fmt: skip
+        fed.clear()
+        made = bundled.fork(trace, begin, "", max_new_tokens=4, edits=[edit], attention="none")
+        assert sum(fed) <= 4 * memories, (edit, fed)
+        again = bundled.replay(made)  # everything read anew
+        assert again.same and max(again.columns.values()) <= 1e-5
+    fed.clear()  # in force from the first token on, the whole prompt is another memory
+    bundled.fork(trace, begin, "", max_new_tokens=1, edits=[vector.steer(5.0)], attention="none")
+    assert sum(fed) > begin
+
+
 def test_four_probabilities_of_a_token(bundled: Model) -> None:
     """The model's own by scoring the same ids; the inner one by hand; the mask's from both."""
     edits = (e.Ablate("mlp", 2), e.BanText(("b",)))

@@ -121,6 +121,13 @@ def test_fuzzed_requirements(worded: Engine) -> None:
         generate(worded, prompt="x", settings=Settings(stop=("y",), edits=(e.Require("z"),)))
 
 
+def test_a_branch_remembers_that_a_requirement_is_kept(worded: Engine) -> None:
+    trace = run(worded, "x", 3, e.Require("é", within=3), n=8)
+    settings = Settings(max_new_tokens=2, edits=trace.origin.segments[-1].edits)
+    for at in range(trace.n_prompt + 3, len(trace)):  # it lies further back than it is long
+        assert fork(worded, trace, at, "", settings).result().finish != "stuck"
+
+
 def test_fuzzed_expressions(worded: Engine) -> None:
     for seed in range(RUNS):
         for pattern in (r"(os|日本|eval)\(x{1,3}\)/?\n", r"[^x\n]{2,6}\n", r"ab|ac"):

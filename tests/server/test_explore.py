@@ -116,11 +116,28 @@ def test_draws(small: Served) -> None:
     assert all(o["low"] <= o["mass"] <= o["high"] for o in last["outcomes"])
 
 
+def test_masses_of_what_is_drawn(small: Served) -> None:
+    node = node_of(small)
+    edit = {"kind": "ban", "ids": [97]}
+    body = {**ASKED, "masses_of": "drawn", "edits": [edit], "memory": 10**9}
+    events = small.events(f"/api/nodes/{node}/explore", body)
+    assert events[0]["masses_of"] == "edits" and events[0]["allowed"] == 10**9
+    last = of_type(events, "state")[-1]
+    assert sum(last["masses"]) + last["unexplored"] == pytest.approx(1.0, abs=1e-6)
+    assert 0 < last["bytes"] <= events[0]["bytes"] and last["ended"] is None
+    assert not any(97 in b["ids"] for b in of_type(events, "branch"))
+    hot = small.events(f"/api/nodes/{node}/explore", {**body, "temperature": 0.5})
+    assert hot[0]["masses_of"] == "sampler"
+    small_memory = small.client.post(f"/api/nodes/{node}/explore", json={**ASKED, "memory": 10})
+    assert small_memory.status_code == 413 and small_memory.json()["fits"] == 0
+
+
 @pytest.mark.parametrize(
     "body",
     [
         {"at": 9999}, {"at": 0}, {"outcome": "taste"}, {"outcome": "regex:("}, {"width": 0},
         {"region": [5, 2]}, {"way": "best"}, {"temperature": 1.0}, {"most": 10**9}, {"x": 1},
+        {"edits": [{"kind": "ban", "ids": [97]}]},
     ],
 )  # fmt: skip
 def test_refusals(small: Served, body: dict[str, Any]) -> None:

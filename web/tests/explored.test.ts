@@ -11,7 +11,7 @@ const outcome = (name: string, mass: number, branches: number[]): Outcome => ({
 const state = (outcomes: Outcome[], masses: number[], unexplored: number): ExploreState => ({
   type: 'state', masses, enumerated_to: [], draws: [], outcomes, unexplored,
   parts: { other_tokens: unexplored, skipped: 0, waiting: 0 },
-  entropy: 0, entropy_low: 0, entropy_high: 0, tokens: 0, finished: true,
+  entropy: 0, entropy_low: 0, entropy_high: 0, tokens: 0, bytes: 0, ended: null, finished: true,
 }) // prettier-ignore
 
 describe('an exploration as it is drawn', () => {

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tokenscope.trace import Trace
 
 SHOWN = 20  # branches in the table of a terminal
+MASSES_OF = {
+    "model": "of the model's own distribution", "edits": "of the distribution after edits",
+    "sampler": "of the distribution after edits and sampler",
+}  # fmt: skip
 
 
 @opens_a_model
@@ -59,12 +63,19 @@ def explore(
     ] = None,
     most: Annotated[int, typer.Option(min=1, help="Branches, at most.")] = 500,
     draws: Annotated[int, typer.Option(min=1, help="Sampled: how many continuations.")] = 100,
+    drawn: Annotated[
+        bool,
+        typer.Option("--drawn", help="Masses of what is drawn from: after edits and sampler."),
+    ] = False,
+    edits: Annotated[
+        Path | None, typer.Option(help="Drawn, sampled: edits from a TOML file.")
+    ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option("--temperature", "-t", help="Sampled. Default: the trace's, or 1."),
+        typer.Option("--temperature", "-t", help="Drawn, sampled. Default: the trace's."),
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Sampled. Default: the trace's, or 1.")
+        float | None, typer.Option(help="Drawn, sampled. Default: the trace's.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Sampled: the first seed.")] = None,
     stop: Annotated[
@@ -88,6 +99,7 @@ def explore(
     """Branches from one point with their masses, and what they come to."""
     from tokenscope.explore.asked import Ask
     from tokenscope.explore.keys import key_of
+    from tokenscope.runs.edits import read_edits
     from tokenscope.runs.explore import Exploring
 
     key_of(outcome)  # refused before a model is loaded
@@ -100,7 +112,11 @@ def explore(
         most=most, draws=draws,
     )  # fmt: skip
     asked = {"temperature": temperature, "top_p": top_p, "seed": seed}
-    sampler = {n: v for n, v in asked.items() if v is not None}
+    sampler: dict[str, Any] = {n: v for n, v in asked.items() if v is not None}
+    if edits is not None:
+        sampler["edits"] = read_edits(edits)
+    if sampler and not (drawn or way == "sampled"):
+        raise InputError("--drawn", "is needed for masses under a sampler or edits")
     source: str | Trace
     if trace is not None:
         if prompt is not None or file is not None:
@@ -123,7 +139,8 @@ def explore(
     control = Control()
     work = Exploring(
         engine, source, at, ask=ask, outcome=outcome, language=language, control=control,
-        memory=None if memory is None else memory * 1_000_000, sampler=sampler,
+        memory=None if memory is None else memory * 1_000_000,
+        sampler=sampler if drawn or way == "sampled" else None,
     )  # fmt: skip
     say(str(work.cost))
 
@@ -172,12 +189,14 @@ def show(found: Explored) -> None:
     table(pd.DataFrame([{n: b[n] for n in columns} for b in plain["branches"]]).head(SHOWN))
     e = plain["entropy"]
     say(
-        f"{plain['way']}, masses of the {plain['masses_of']}'s distribution; entropy of outcomes "
+        f"{plain['way']}, masses {MASSES_OF[plain['masses_of']]}; entropy of outcomes "
         f"{e['value']:.3f} nats (bounds {e['low']:.3f} .. {e['high']:.3f}); {plain['tokens']} "
         f"tokens in {plain['seconds']:.1f} s"
     )
     if not found.finished:
-        say("not everything that was asked for is decoded")
+        why = {"": "", "branches": " (--most)", "tokens": " (--budget-tokens)",
+               "memory": " (--memory)"}[plain["ended"]]  # fmt: skip
+        say(f"not everything that was asked for is decoded{why}")
 
 
 def _region(text: str) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ from tokenscope.backends.protocol import (
     Top,
     Vocabulary,
 )
+from tokenscope.decode.changed import Row, look
 from tokenscope.decode.lookup import Cost, Speculation
 from tokenscope.decode.observe import Observer
 from tokenscope.decode.pace import Pace
@@ -51,11 +52,13 @@ KEPT_EVERY = 64  # tokens between kept copies of a memory that cannot go back
 @dataclass(frozen=True, slots=True)
 class Take:
     """A memory that has read at most ``limit`` of ``ids``, for the machine's own, filled under the
-    edits ``inner``."""
+    edits ``inner``; of the first ``clean`` tokens, before any of these was in force, a memory of
+    the model as it is will do."""
 
     ids: Any
     limit: int
     inner: tuple[Any, ...] = ()
+    clean: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,8 @@ class Machine:
             self.speculation = Speculation(self.ids, cost)
         self._cost = cost
         self._tail = bytearray()
+        self._rows: list[Row] = []
+        self._on_path = True
 
     def events(self) -> Events:
         """The run, from the first request to the reason for its end."""
@@ -151,7 +156,9 @@ class Machine:
     def _prefill_beside(self) -> Generator[Event, Any, Answer | None]:
         """The given tokens once more, under the edits inside: only what comes after is wanted."""
         plan, total = self.plan, len(self.ids)
-        self.beside = yield Take(plan.given.ids, 0 if plan.fresh else total - 1, plan.applied.inner)
+        clean = min(getattr(e, "at", 0) for e in plan.applied.inner)
+        limit = 0 if plan.fresh else total - 1
+        self.beside = yield Take(plan.given.ids, limit, plan.applied.inner, clean)
         position, answer = len(self.beside.ids), None
         while position < total and not self.cancelled():
             end = min(total, position + self.pace.chunk())
@@ -229,6 +236,7 @@ class Machine:
             fed = len(self.ids) + len(draft)
             start = len(self.ids)
             ids, drawn, finish = self._draw(scores, draft, beside)
+            looked, self._rows = tuple(self._rows), []
             if not ids:
                 yield "stuck"
                 return
@@ -240,6 +248,8 @@ class Machine:
             step = self.observer.step(
                 start, tokens, found, ms=ms, rows=seen.out.attention, fed=fed, drawn=drawn,
             )  # fmt: skip
+            if looked:
+                step = replace(step, changed=looked)
             if fed > start + len(ids) - 1:
                 yield Back(self.state, fed - (start + len(ids) - 1))
             yield step
@@ -299,7 +309,10 @@ class Machine:
                     raise InputError("edits", "leave no token that can be drawn")
                 finish = "stuck"
                 break
-            token, logq = pick(plan.sampler, z, self.ids, position, bool(processors))
+            if plan.likeliest is None:
+                token, logq = pick(plan.sampler, z, self.ids, position, bool(processors))
+            else:
+                token, logq = self._look(z, position)
             masked = float(torch.log_softmax(z, dim=-1)[token]) if processors else math.nan
             changed = {"logprob_sampled": logq, "logprob_masked": masked, "logprob_inner": math.nan}
             if inner is not None:
@@ -316,6 +329,18 @@ class Machine:
         if draft and self.speculation is not None:
             self.speculation.saw(len(draft), max(len(ids) - 1, 0))
         return ids, drawn, finish
+
+    def _look(self, z: torch.Tensor, position: int) -> tuple[int, float]:
+        """The likeliest token, or the next one of the path, in place of a draw; the path is left
+        where a token of it cannot come."""
+        asked = self.plan.likeliest
+        assert asked is not None
+        n = position - len(self.plan.given)
+        wanted = asked.path[n] if self._on_path and n < len(asked.path) else None
+        row = look(asked, self.plan.sampler, z, self.ids, wanted)
+        self._on_path = wanted == row.token
+        self._rows.append(row)
+        return row.token, row.own
 
     def _stops(self, token: int) -> Finish | None:
         if token in self.plan.stop_ids:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tokenscope.decode.appliers import NONE, Applied
+from tokenscope.decode.changed import Likeliest
 from tokenscope.decode.sampling import Sampler
 from tokenscope.decode.step import Step
 from tokenscope.metrics.series import CHANGED
@@ -31,7 +32,7 @@ class Plan:
     ``bias``: nats by id that a server which decodes by itself is asked to add. ``fresh``: begin
     with an empty memory, whatever is kept. ``drawn``: the columns of ``metrics.series.CHANGED``
     over the first tokens where a parent drew them (NaN elsewhere): a branch keeps them, also where
-    it measures again.
+    it measures again. ``likeliest``: no draws, see ``decode.changed``.
     """
 
     given: Tokens
@@ -50,6 +51,7 @@ class Plan:
     fresh: bool = False
     bias: Mapping[int, float] = field(default_factory=dict)
     drawn: Mapping[str, F32] = field(default_factory=dict)
+    likeliest: Likeliest | None = None
 
     @property
     def changed(self) -> tuple[str, ...]:

@@ -79,14 +79,17 @@ class Prefixes:
             while self._kept and self._size() > self.budget:
                 self._kept.pop(0)
 
-    def take(self, ids: Ids, limit: int, key: Hashable = ()) -> Any:
-        """A state of the caller's own that has seen at most ``limit`` of ``ids``; maybe empty."""
+    def take(self, ids: Ids, limit: int, key: Hashable = (), clean: int = 0) -> Any:
+        """A state of the caller's own that has seen at most ``limit`` of ``ids``; maybe empty.
+        ``clean``: of so many of them a state without any edit will do as well."""
         wanted = np.asarray(ids, dtype=np.int32)[: max(limit, 0)]
         crop = self._backend.abilities.fork == "crop"
         with self._lock:
             best: tuple[int, Kept] | None = None
             for kept in self._kept:
                 n = _common(kept.ids, wanted) if kept.key == key else 0
+                if clean and kept.key == ():
+                    n = _common(kept.ids, wanted[:clean])
                 if (crop or n == len(kept.ids)) and n > (best[0] if best else 0):
                     best = (n, kept)
             if best is None:

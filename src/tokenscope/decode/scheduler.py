@@ -253,7 +253,7 @@ class Scheduler:
                 event = task.events.send(value)
                 value = None
                 if isinstance(event, Take):
-                    value = self._prefixes.take(event.ids, event.limit, event.inner)
+                    value = self._prefixes.take(event.ids, event.limit, event.inner, event.clean)
                 elif isinstance(event, Keep):
                     kept = stepper(self._backend).fork(event.state, len(event.state.ids))
                     self._prefixes.put(kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tokenscope.decode.changed import Row
 from tokenscope.trace.alternatives import Alternatives
 from tokenscope.trace.attention import Attention
 from tokenscope.trace.columns import F32, Quality
@@ -17,7 +18,8 @@ class Step:
 
     ``columns``: float32 (n,) each; ``quality`` of those that are not ``exact``. ``alternatives``:
     n rows. ``attention``: rows of (some of) these tokens. ``prompt``: these tokens were given, not
-    decoded. ``progress``: prompt tokens (done, total) while the prompt is read.
+    decoded. ``progress``: prompt tokens (done, total) while the prompt is read. ``changed``: the
+    distributions that these tokens are of, where they were asked for (``Plan.likeliest``).
     """
 
     start: int
@@ -28,6 +30,7 @@ class Step:
     prompt: bool = False
     progress: tuple[int, int] | None = None
     quality: Mapping[str, Quality] = field(default_factory=dict)
+    changed: tuple[Row, ...] = ()
 
     @property
     def end(self) -> int:

@@ -17,10 +17,13 @@ from tokenscope.trace.constraints import BanText, BiasText, Require
 FAR = 1 << 20  # tokens: never
 
 
-def following(found: Automaton, scene: Scene, start: int = 0) -> Follow[int]:
-    """The automaton's state after the run so far; of what was given, from token ``start`` on."""
+def following(
+    found: Automaton, scene: Scene, start: int = 0, remembers: bool = False
+) -> Follow[int]:  # fmt: skip
+    """The automaton's state after the run so far; of what was given, from token ``start`` on.
+    ``remembers``: a state may hang on all bytes, not on the last few alone."""
     data = scene.bytes_from(start)
-    first = found.run(data[max(0, len(data) - found.reach) :])
+    first = found.run(data if remembers else data[max(0, len(data) - found.reach) :])
     pieces = scene.pieces.pieces
     return Follow(scene.begin, lambda: first, lambda s, i: found.run(pieces[i], s))
 
@@ -84,10 +87,10 @@ def require(edit: Require, scene: Scene) -> Processor:
         found.table[whole] = whole
     steps = np.stack([table.walk(found.table, s)[0] for s in range(whole + 1)])
     need = _needed(steps, whole, table.silent)
-    state = following(found, scene, edit.at)
+    state = following(found, scene, edit.at, once)
     deadline = edit.until or scene.end
     left = deadline - scene.begin
-    if need[state.at(())] > left:
+    if need[state.at(())] > max(left, 0):  # a branch may begin after it was kept
         raise InputError(
             "edits", f"require: {left} tokens are left and the string takes {need[state.at(())]}"
         )

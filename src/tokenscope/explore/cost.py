@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tokenscope.backends.protocol import ModelInfo
 from tokenscope.decode.limits import RESERVE, free_bytes
@@ -33,6 +34,18 @@ class Cost:
             f"at most {self.branches} branches, {self.tokens} tokens, "
             f"{self.bytes / 1e6:.1f} MB{time}"
         )
+
+
+@dataclass(slots=True)
+class Spent:
+    """What it took so far. ``bytes``: held at the last look, of those ``allowed``. ``ended``: what
+    was reached before all was decoded that was asked for (``tokens``, ``memory``, ``branches``)."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+    allowed: int = 0
+    ended: Literal["", "tokens", "memory", "branches"] = ""
 
 
 def cost(
@@ -88,12 +101,17 @@ def per_branch(ask: Ask, info: ModelInfo, at: int, k: int) -> int:
     return int(state + kept + table + ask.horizon * per_token(k) + PER_BRANCH)
 
 
+def allowance(info: ModelInfo, budget: int | None) -> int:
+    """Bytes that may be held: ``budget``, or a share of what is free on the device."""
+    return int(free_bytes(info.device) * RESERVE) if budget is None else budget
+
+
 def refuse(
     found: Cost, ask: Ask, info: ModelInfo, at: int, k: int, budget: int | None
 ) -> None:  # fmt: skip
     """Raises CapacityError, with the branches that would fit, when it may take more than
     ``budget`` bytes (None: what is free on the device)."""
-    allowed = int(free_bytes(info.device) * RESERVE) if budget is None else budget
+    allowed = allowance(info, budget)
     if found.bytes <= allowed:
         return
     one = per_branch(ask, info, at, k)

@@ -24,16 +24,20 @@ WARM = 1.0  # the temperature where the trace's own sampler draws nothing (it is
 
 
 def sampler_of(trace: Trace, at: int, given: Mapping[str, Any]) -> Settings:
-    """The sampler that made token ``at`` of a trace (else the last one), changed by ``given``; a
-    greedy one draws at temperature 1, the model's own distribution. Raises InputError."""
+    """The sampler and edits that made token ``at`` of a trace (else the last ones), changed by
+    ``given``. Raises InputError."""
     if unknown := set(given) - set(FIELDS):
         raise InputError("sampler", f"unknown setting {sorted(unknown)[0][:40]!r}")
     segment = trace.origin.segment(at) if at < len(trace) else None
     if segment is None and trace.origin.segments:
         segment = trace.origin.segments[-1]
     held = Settings.of(segment) if segment is not None else Settings()
-    made = replace(held, **given)
-    return made if made.temperature > 0.0 else replace(made, temperature=WARM)
+    return replace(held, **given)
+
+
+def warm(settings: Settings) -> Settings:
+    """A greedy sampler draws at temperature 1, the model's own distribution."""
+    return settings if settings.temperature > 0.0 else replace(settings, temperature=WARM)
 
 
 def draw(work: Exploring, settings: Settings) -> Iterator[list[int]]:
@@ -46,8 +50,11 @@ def draw(work: Exploring, settings: Settings) -> Iterator[list[int]]:
         count = min(FORKS, ask.draws - done)
         if ask.budget_tokens is not None:
             count = min(count, (ask.budget_tokens - work.spent.tokens) // ask.horizon)
-        if count <= 0:
+        fits = work.fits()
+        if count <= 0 or not fits:
+            work.spent.ended = "tokens" if count <= 0 else "memory"
             return
+        count = min(count, fits)
         asked = [
             Branch(start, work.at, "", {"seed": settings.seed + 1 + done + n}) for n in range(count)
         ]

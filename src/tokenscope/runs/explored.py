@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from tokenscope.explore.asked import Ask
+from tokenscope.explore.cost import PER_BRANCH, PER_PIECE, Spent
 from tokenscope.explore.frontier import Branch, Frontier, Unexplored
 from tokenscope.explore.keys import Ended, Key, key_of
 from tokenscope.explore.outcomes import (
@@ -33,6 +34,9 @@ from tokenscope.trace.tree import Tree
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+MassesOf = Literal["model", "edits", "sampler"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,15 @@ class Rows:
             quality={n: c.quality for n, c in trace.columns.items()},
         )  # fmt: skip
         return cls(parent, at, part, trace.origin, finish)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what it keeps, as ``explore.cost`` counts them."""
+        held = self.part.alternatives
+        size = sum(c.nbytes for c in self.part.columns.values())
+        if held is not None:
+            size += held.ids.nbytes + held.logprobs.nbytes + PER_PIECE * len(held.pieces)
+        return size + PER_BRANCH
 
     @staticmethod
     def trace(rows: Sequence[Rows], base: Trace, name: int) -> Trace:
@@ -99,19 +112,19 @@ class Explored:
     keys: Mapping[int, str]
     outcomes: tuple[Outcome, ...]
     entropy: Entropy
-    spent: Any
+    spent: Spent
     sampler: Settings | None = None
     outcome_of: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, frontier: Frontier, base: Trace, rows: Sequence[Rows], key: Key, outcome: str,
-        language: str, spent: Any, sampler: Settings | None = None,
+        language: str, spent: Spent, sampler: Settings | None = None,
     ) -> Explored:  # fmt: skip
         """As things stand in ``frontier``, which goes on living: this keeps a copy."""
         held = frontier.again(frontier.ask)
         keys = {b.name: key(_ended(base, rows, b.name, language)) for b in held.branches}
-        if sampler is None:
+        if held.ask.way != "sampled":
             found = enumerated(held.branches, keys)
             spread = entropy_of(found, held.lost.total)
         else:
@@ -144,7 +157,7 @@ class Explored:
         """Every decision's uncertainty, cosmetic and semantic; see ``explore.uncertainty``. None
         where paths were drawn: nothing was decided."""
         f = self.frontier
-        if self.sampler is not None:
+        if self.ask.way == "sampled":
             return None
         return split(f.branches, f.decisions, list(f.waiting()), self.keys)
 
@@ -248,7 +261,8 @@ class Explored:
                 }
                 for s in (split.decisions if split is not None else ())
             ],
-            "finished": self.finished, "tokens": self.spent.tokens,
+            "finished": self.finished, "ended": self.spent.ended, "tokens": self.spent.tokens,
+            "bytes": self.spent.bytes, "allowed_bytes": self.spent.allowed,
             "seconds": round(self.spent.seconds, 3),
         }  # fmt: skip
 
@@ -267,19 +281,30 @@ class Explored:
         }  # fmt: skip
 
     @property
-    def masses_of(self) -> str:
-        """Which distribution the masses are of: the ``model``'s own, or the ``sampler``'s."""
-        return "model" if self.sampler is None else "sampler"
+    def masses_of(self) -> MassesOf:
+        """Which distribution the masses are of: the ``model``'s own, that after ``edits``, or that
+        of the ``sampler`` (after edits, penalties, temperature and truncation)."""
+        return masses_of(self.sampler)
 
     def _sampler(self) -> dict[str, Any] | None:
         held = self.sampler
-        return None if held is None else {**held.sampler().to_json(), "seed": held.seed}
+        if held is None:
+            return None
+        edits = [e.to_json() for e in held.edits]
+        return {**held.sampler().to_json(), "seed": held.seed, "edits": edits}
 
     def label(self, outcome: Outcome) -> str:
         """A short text for an outcome: what its likeliest branch says, or the key of a pattern."""
         named = self.outcome.partition(":")[0] not in ("bytes", "syntax")
         text = outcome.key if named else self.text(outcome.branches[0])
         return label_of(text)
+
+
+def masses_of(sampler: Settings | None) -> MassesOf:
+    """What a distribution is called that these settings make."""
+    if sampler is None:
+        return "model"
+    return "sampler" if sampler.sampler().changes else "edits"
 
 
 COLUMN_NAMES = ("semantic", "cosmetic")

@@ -165,7 +165,7 @@ def begin(
     plan = Plan(
         given, n_prompt, wanted, sampler, stops, tuple(s.encode() for s in settings.stop),
         settings.alternatives, settings.attention, shared, form == "score", known, applied,
-        settings.speculate, fresh, drawn=drawn, bias=bias,
+        settings.speculate, fresh, drawn=drawn, bias=bias, likeliest=settings.likeliest,
     )  # fmt: skip
     segments = history.segments
     if wanted:

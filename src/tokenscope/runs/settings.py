@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tokenscope.decode.changed import Likeliest
 from tokenscope.decode.plan import AttentionForm, Speculate
 from tokenscope.decode.sampling import Sampler
 from tokenscope.errors import InputError
@@ -23,6 +24,7 @@ class Settings:
     (the heaviest entries of every row) or ``full`` (float16 rows). ``edits``: standing edits (ban,
     bias ...) in force for every token that is decoded. ``speculate``: ``auto`` lets what followed
     an earlier repeat be checked in one pass (same tokens, fewer passes), ``none`` never.
+    ``likeliest``: no draws, see ``decode.changed``; no part of what a trace keeps.
     """
 
     max_new_tokens: int = 128
@@ -37,6 +39,7 @@ class Settings:
     attention: AttentionForm = "top"
     edits: tuple[Edit, ...] = ()
     speculate: Speculate = "auto"
+    likeliest: Likeliest | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", tuple(self.stop))

@@ -13,7 +13,7 @@ from tokenscope.control import Cancelled, Control
 from tokenscope.errors import NotFound
 from tokenscope.explore.frontier import Branch
 from tokenscope.runs.explore import Exploring
-from tokenscope.runs.explored import Explored
+from tokenscope.runs.explored import Explored, masses_of
 from tokenscope.server import explore_wire as wire
 from tokenscope.server.explain_job import Asking
 from tokenscope.server.feed import Gap
@@ -64,9 +64,9 @@ class Explore(Asking[Exploring]):
         job.say(
             wire.ExploreStart(
                 type="start", run=job.id, at=work.at, way=ask.way,
-                masses_of="model" if work.sampler is None else "sampler", outcome=work.outcome,
+                masses_of=masses_of(work.sampler), outcome=work.outcome,
                 horizon=ask.horizon, branches=cost.branches, tokens=cost.tokens, bytes=cost.bytes,
-                seconds=cost.seconds,
+                allowed=work.spent.allowed, seconds=cost.seconds,
             )
         )  # fmt: skip
         self._tell(job)  # what an exploration that is gone on with had
@@ -148,5 +148,6 @@ def state(found: Explored) -> wire.ExploreState:
             other_tokens=lost.other_tokens, skipped=lost.skipped, waiting=lost.waiting
         ),
         entropy=entropy.value, entropy_low=entropy.low, entropy_high=entropy.high,
-        tokens=found.spent.tokens, finished=found.finished,
+        tokens=found.spent.tokens, bytes=found.spent.bytes, ended=found.spent.ended or None,
+        finished=found.finished,
     )  # fmt: skip

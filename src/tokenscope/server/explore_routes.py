@@ -7,16 +7,18 @@ from contextlib import ExitStack
 from fastapi import APIRouter
 
 from tokenscope.control import Control
+from tokenscope.errors import InputError
 from tokenscope.explore.asked import Ask
 from tokenscope.runs.explore import Exploring
 from tokenscope.server import explore_wire as wire
 from tokenscope.server.explore_job import Explore
 from tokenscope.server.house import TheHouse
 from tokenscope.server.wire import JobInfo
+from tokenscope.trace.edits import read
 
 router = APIRouter(prefix="/api")
 SAMPLER = ("temperature", "top_p", "seed")
-OTHERS = ("at", "outcome", "resume", *SAMPLER)
+OTHERS = ("at", "outcome", "resume", "masses_of", "edits", "memory", *SAMPLER)
 
 
 @router.post("/nodes/{node}/explore", status_code=202)
@@ -31,11 +33,16 @@ def explore_route(node: str, body: wire.ExploreRequest, house: TheHouse) -> JobI
         options["region"] = (body.region[0], body.region[1])
     ask = Ask(**options)
     sampler = {k: asked[k] for k in SAMPLER if asked[k] is not None}
+    if body.edits is not None:
+        sampler["edits"] = tuple(read(e.model_dump(by_alias=True)) for e in body.edits)
+    drawn = body.way == "sampled" or body.masses_of == "drawn"
+    if sampler and not drawn:
+        raise InputError("masses_of", "a sampler or edits go with masses of what is drawn")
 
     def make(control: Control) -> Exploring:
         return Exploring(
             model, trace, body.at, ask=ask, outcome=body.outcome, control=control, resume=resume,
-            sampler=sampler,
+            sampler=sampler if drawn else None, memory=body.memory,
         )  # fmt: skip
 
     with house.jobs.place() as place, ExitStack() as held:

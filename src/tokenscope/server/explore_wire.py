@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tokenscope.server.edit_wire import AnyEdit
 from tokenscope.server.wire import (
     DoneEvent,
     ErrorEvent,
@@ -31,8 +32,11 @@ class ExploreRequest(Request):
 
     ``depth`` null: no limit. ``region``: [start, end) of the tokens at which decisions may lie.
     ``outcome``: bytes, syntax, regex:PATTERN or query:PATTERN. ``temperature``, ``top_p``,
-    ``seed``: of the sampled way (null: as the branch was drawn). ``resume``: the run of an
-    exploration of this branch that is to be gone on with.
+    ``seed``, ``edits``: null: as the branch was drawn. ``resume``: the run of an
+    exploration of this branch that is to be gone on with. ``masses_of``: the ``model``'s own
+    distribution, or what is ``drawn`` from: after the edits and the sampler of the branch, changed
+    by ``edits``, ``temperature``, ``top_p`` (the sampled way always draws). ``memory``: bytes that
+    all branches may hold (null: a share of what is free).
     """
 
     at: Index | None = None
@@ -52,23 +56,28 @@ class ExploreRequest(Request):
     temperature: Annotated[Finite, Field(ge=0, le=10)] | None = None
     top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    masses_of: Literal["model", "drawn"] = "model"
+    edits: Annotated[list[AnyEdit], Field(max_length=32)] | None = None
+    memory: Annotated[int, Field(ge=1, le=2**50)] | None = None
     resume: Annotated[str, Field(max_length=64)] | None = None
 
 
 class ExploreStart(Response):
     """First event: where it begins, and what it may take at most. ``seconds``: an estimate, null
-    where no pass was timed yet. ``masses_of``: the distribution that masses are of."""
+    where no pass was timed yet. ``masses_of``: the distribution that masses are of: the ``model``'s
+    own, after ``edits``, or the ``sampler``'s. ``allowed``: bytes that branches may hold."""
 
     type: Literal["start"]
     run: str
     at: int
     way: Literal["enumerated", "sampled", "greedy"]
-    masses_of: Literal["model", "sampler"]
+    masses_of: Literal["model", "edits", "sampler"]
     outcome: str
     horizon: int
     branches: int
     tokens: int
     bytes: int
+    allowed: int
     seconds: float | None
 
 
@@ -111,7 +120,8 @@ class UnexploredParts(Response):
 class ExploreState(Response):
     """How things stand after a wave of branches. ``masses``, ``enumerated_to``, ``draws``: of
     each branch so far, by its name. ``unexplored``: 1 - their sum (sampled: the mass of all texts
-    that were not drawn). Entropies in nats."""
+    that were not drawn). Entropies in nats. ``bytes``: what branches hold by now; ``ended``: what
+    was reached before all was decoded (null: nothing)."""
 
     type: Literal["state"]
     masses: list[float]
@@ -124,6 +134,8 @@ class ExploreState(Response):
     entropy_low: float
     entropy_high: float
     tokens: int
+    bytes: int
+    ended: Literal["tokens", "memory", "branches"] | None
     finished: bool
 
 

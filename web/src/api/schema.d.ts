@@ -2635,8 +2635,11 @@ export interface components {
          *
          *     ``depth`` null: no limit. ``region``: [start, end) of the tokens at which decisions may lie.
          *     ``outcome``: bytes, syntax, regex:PATTERN or query:PATTERN. ``temperature``, ``top_p``,
-         *     ``seed``: of the sampled way (null: as the branch was drawn). ``resume``: the run of an
-         *     exploration of this branch that is to be gone on with.
+         *     ``seed``, ``edits``: null: as the branch was drawn. ``resume``: the run of an
+         *     exploration of this branch that is to be gone on with. ``masses_of``: the ``model``'s own
+         *     distribution, or what is ``drawn`` from: after the edits and the sampler of the branch, changed
+         *     by ``edits``, ``temperature``, ``top_p`` (the sampled way always draws). ``memory``: bytes that
+         *     all branches may hold (null: a share of what is free).
          */
         ExploreRequest: {
             /** At */
@@ -2658,6 +2661,8 @@ export interface components {
              * @default 100
              */
             draws?: number;
+            /** Edits */
+            edits?: (components["schemas"]["BanShape"] | components["schemas"]["BiasShape"] | components["schemas"]["BanTextShape"] | components["schemas"]["BiasTextShape"] | components["schemas"]["RequireShape"] | components["schemas"]["RegexShape"] | components["schemas"]["JsonSchemaShape"] | components["schemas"]["GrammarShape"] | components["schemas"]["ViableShape"] | components["schemas"]["BanCodeShape"] | components["schemas"]["AblateShape"] | components["schemas"]["AttendShape"] | components["schemas"]["SteerShape"] | components["schemas"]["PatchShape"])[] | null;
             /**
              * Gate
              * @default 0
@@ -2673,6 +2678,14 @@ export interface components {
              * @default 0
              */
             least?: number;
+            /**
+             * Masses Of
+             * @default model
+             * @enum {string}
+             */
+            masses_of?: "model" | "drawn";
+            /** Memory */
+            memory?: number | null;
             /**
              * Most
              * @default 500
@@ -2713,9 +2726,12 @@ export interface components {
         /**
          * ExploreStart
          * @description First event: where it begins, and what it may take at most. ``seconds``: an estimate, null
-         *     where no pass was timed yet. ``masses_of``: the distribution that masses are of.
+         *     where no pass was timed yet. ``masses_of``: the distribution that masses are of: the ``model``'s
+         *     own, after ``edits``, or the ``sampler``'s. ``allowed``: bytes that branches may hold.
          */
         ExploreStart: {
+            /** Allowed */
+            allowed: number;
             /** At */
             at: number;
             /** Branches */
@@ -2728,7 +2744,7 @@ export interface components {
              * Masses Of
              * @enum {string}
              */
-            masses_of: "model" | "sampler";
+            masses_of: "model" | "edits" | "sampler";
             /** Outcome */
             outcome: string;
             /** Run */
@@ -2752,11 +2768,16 @@ export interface components {
          * ExploreState
          * @description How things stand after a wave of branches. ``masses``, ``enumerated_to``, ``draws``: of
          *     each branch so far, by its name. ``unexplored``: 1 - their sum (sampled: the mass of all texts
-         *     that were not drawn). Entropies in nats.
+         *     that were not drawn). Entropies in nats. ``bytes``: what branches hold by now; ``ended``: what
+         *     was reached before all was decoded (null: nothing).
          */
         ExploreState: {
+            /** Bytes */
+            bytes: number;
             /** Draws */
             draws: number[];
+            /** Ended */
+            ended: ("tokens" | "memory" | "branches") | null;
             /** Entropy */
             entropy: number;
             /** Entropy High */
