@@ -32,21 +32,32 @@ def test_the_longest_earlier_run_is_continued(ids: list[int], most: int) -> None
 def test_what_does_not_pay_rests() -> None:
     cost = Cost()
     cost.saw(1, 10.0)
-    cost.saw(8, 20.0)
-    assert cost.ratio == 2.0
+    assert cost.of(3) < 1.5  # a guess
+    cost.saw(3, 16.0)
+    assert cost.of(3) == pytest.approx(1.6)
     ids = [1, 2, 3, 1, 2]
     work = Speculation(ids, cost)
-    assert work.propose(8)
+    assert work.propose(8) == [3, 1]
     assert work.propose(0) == []
-    for _ in range(4):
-        work.saw(7, 0)
+    for _ in range(2):  # 0.6 of a pass lost each time
+        assert work.propose(8)
+        work.saw(2, 0)
     assert work.propose(8) == []
     for n in range(REST):
         ids.append((1, 2, 3)[n % 3])
         work.add(ids[-1])
     assert work.propose(8)
-    work.saw(7, 0)  # one try was enough to see that nothing has changed
+    work.saw(2, 0)  # one try was enough to see that nothing has changed
     assert work.propose(8) == []
+
+
+def test_proposals_are_as_long_as_is_believed() -> None:
+    work = Speculation([1, 2, 3, 4, 5, 6, 7, 8, 9] * 2, Cost())
+    lengths = []
+    for believed in (2, 5, 7, 3, 0, 2):
+        lengths.append(len(work.propose(100)))
+        work.saw(lengths[-1], believed)
+    assert lengths == [2, 5, 7, 7, 4, 2]
 
 
 def repeating(ids: list[int]) -> np.ndarray:
@@ -71,7 +82,7 @@ class Counting(ScriptedBackend):
 def test_same_trace_in_fewer_passes(
     temperature: float, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Cost, "ratio", 1.0)  # a proposal always pays
+    monkeypatch.setattr(Cost, "of", lambda self, tokens: 1.0)  # a proposal always pays
     made: dict[str, Trace] = {}
     passes: dict[str, int] = {}
     for speculate in ("auto", "none"):
@@ -99,7 +110,7 @@ def test_same_trace_in_fewer_passes(
 
 @pytest.mark.parametrize("stop", ["efg", "gh", "h"])
 def test_ends_inside_a_proposal_are_ends(stop: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Cost, "ratio", 1.0)
+    monkeypatch.setattr(Cost, "of", lambda self, tokens: 1.0)
 
     def script(ids: list[int]) -> np.ndarray:
         logits = np.zeros(257, dtype=np.float32)
@@ -132,7 +143,7 @@ def test_a_memory_that_cannot_go_back_gets_no_proposals() -> None:
 
 
 def test_a_real_network_says_the_same(bundled: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Cost, "ratio", 1.0)
+    monkeypatch.setattr(Cost, "of", lambda self, tokens: 1.0)
     code = "def area(w, h):\n    return w * h\n\n\ndef volume(w, h, d):\n    return w * h * d\n\n\n"
     for temperature in (0.0, 0.8):
         made = []

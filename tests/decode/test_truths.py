@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tokenscope.backends.protocol import Feed
+from tokenscope.backends.protocol import Feed, Full
 from tokenscope.backends.scripted import ScriptedBackend, hashed, saying
 from tokenscope.decode.engine import Engine
 from tokenscope.decode.limits import room
@@ -18,6 +18,7 @@ from tokenscope.runs.attend import attention_rows
 from tokenscope.runs.generate import Settings, fork, generate, score
 from tokenscope.runs.model import Model
 from tokenscope.trace.edits import Ban, Bias, Force, UnknownEdit
+from tokenscope.trace.inside import Ablate
 from tokenscope.trace.origin import Origin
 
 
@@ -227,6 +228,29 @@ def test_what_was_read_under_an_inner_edit_stays_there() -> None:
     host.prefixes.put(clean, trace)  # longer, and yet it does not take the steered one's place
     assert len(host.prefixes) == 2
     assert len(host.prefixes.take(trace.ids, 5, inner).ids) == 5
+
+
+def test_a_run_under_an_edit_inside_keeps_its_two_memories_apart(bundled: Model) -> None:
+    """What it leaves for others to start from: the clean memory, and the changed one under its
+    edits."""
+    host = Engine(bundled.backend)
+    settings = Settings(max_new_tokens=6, edits=(Ablate("mlp", 2),))
+    run = generate(host, prompt="def area(w, h):\n    return", settings=settings)
+    ids = run.result().ids.tolist()
+    n, inner = len(ids) - 2, run._plan.applied.inner
+    own, changed = host.prefixes.take(ids, n), host.prefixes.take(ids, n, inner)
+    assert len(own.ids) == len(changed.ids) == n
+    fresh = host.stepper.start()
+    host.stepper.extend(Feed(fresh, ids[:n], scores=0))
+    after = []
+    for state in (fresh, own, changed):  # all read the next token without any edit
+        scores = host.stepper.extend(Feed(state, [ids[n]], scores=1)).scores
+        assert isinstance(scores, Full)
+        after.append(np.asarray(scores.logits))
+    assert np.abs(after[1] - after[0]).max() < 1e-4 * np.abs(after[0]).max()
+    assert np.abs(after[2] - after[0]).max() > 1e-2 * np.abs(after[0]).max()
+    assert host.prefixes.measured(ids, 10) is not None  # the model's own numbers, whatever drew
+    assert host.prefixes.measured(ids, 10, inner) is None
 
 
 def test_the_budget_counts_shared_memory_once(bundled: Model) -> None:

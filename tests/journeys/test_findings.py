@@ -123,3 +123,25 @@ def test_a_finding_is_marked_as_it_is_written_and_its_risk_measured(
     expect(page.get_by_role("treeitem")).to_have_count(2)
     expect(page.locator(".surface")).to_contain_text(risk["safe"]["text"].strip().split("\n")[0])
     expect(page.locator(".main dl dt:has-text('ended')")).to_be_visible()
+
+
+def test_edit_likelihood_says_how_good_it_is(
+    page: Page, server: Server, axe: Callable[..., list[str]]
+) -> None:
+    expect(page.get_by_role("banner")).to_be_visible()
+    made: dict[str, Any] = page.evaluate(SCORE, CODE)
+    page.goto("about:blank")
+    page.goto(f"{server.address}/#session={made['session']}&node={made['node']}")
+    shown = page.get_by_role("region", name="Which lines would a human change?")
+    with page.expect_response(lambda r: r.url.endswith("/likelihood"), timeout=120_000) as told:
+        shown.get_by_role("button", name="Estimate").click()
+    answer = told.value.json()
+    if told.value.status == 409:  # nothing was learnt for this model: it says what to run
+        expect(shown.get_by_role("alert")).to_contain_text("learn-edits")
+    else:
+        expect(shown).to_contain_text(answer["quality"]["verdict"])
+        expect(shown.get_by_role("img")).to_have_attribute("aria-label", re.compile("calibration"))
+        expect(shown.locator("tbody tr")).to_have_count(1 + len(answer["quality"]["rivals"]))
+        shown.get_by_role("button", name="Colour by it").click()
+        expect(page.locator("footer")).to_contain_text("estimate")
+    assert axe(page, ".inspector") == []

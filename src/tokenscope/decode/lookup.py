@@ -12,7 +12,10 @@ from collections.abc import Sequence
 
 LONGEST, SHORTEST = 4, 2  # tokens that must repeat, at most and at least
 MOST = 7  # proposed in one pass; with the token that is sure, a pass reads 8
+LEAST = 2  # proposed at first: a pass of three costs little more than one of one
 REST = 24  # tokens without a proposal after they did not pay
+CREDIT, AGAIN = 2.0, 0.3  # single passes that proposals may lose: at most, and after a rest
+GUESS = 0.13  # of a single pass, for each token more, until it is measured
 
 
 class Ngrams:
@@ -47,44 +50,53 @@ class Ngrams:
 
 
 class Cost:
-    """What passes have cost on this model, in ms: how a proposal is known to pay.
+    """What passes have cost on this model: how a proposal is known to pay.
 
-    Running means over all runs of an engine: ``single`` for one token, ``several`` for more.
+    Running means of the ms by how many tokens a pass read, over all runs of an engine.
     """
 
-    __slots__ = ("several", "single")
+    __slots__ = ("_ms",)
 
     def __init__(self) -> None:
-        self.single = self.several = 0.0
+        self._ms: dict[int, float] = {}
 
     def saw(self, tokens: int, ms: float) -> None:
         """A pass over ``tokens`` tokens took ``ms``."""
-        name = "single" if tokens == 1 else "several"
-        held = getattr(self, name)
+        held = self._ms.get(tokens, ms)
         # a pause of the machine is no cost of the pass: it counts at most three times the mean
-        setattr(self, name, ms if held == 0.0 else held + 0.1 * (min(ms, 3 * held) - held))
+        self._ms[tokens] = held + 0.1 * (min(ms, 3 * held) - held)
 
     @property
-    def ratio(self) -> float:
-        """How many single passes one of several tokens costs; 1.5 until both are known."""
-        return self.several / self.single if self.single and self.several else 1.5
+    def single(self) -> float:
+        """The ms of a pass over one token; 0 until one was seen."""
+        return self._ms.get(1, 0.0)
+
+    def of(self, tokens: int) -> float:
+        """How many passes of one token a pass over ``tokens`` costs; a guess until both are
+        known."""
+        several = self._ms.get(tokens)
+        return several / self.single if self.single and several else 1.0 + GUESS * (tokens - 1)
 
 
 class Speculation:
-    """The proposals of one run, and whether they pay.
+    """The proposals of one run: how long, and whether they pay.
 
-    A pass of several tokens gives ``1 + accepted`` tokens for ``Cost.ratio`` single passes. Where
-    the running mean of what was accepted falls below that, proposals stop for ``REST`` tokens and
-    are then tried again, at first only once. ``ids`` is the run's own list, which grows.
+    A pass that reads n proposed tokens and has a of them believed gives ``1 + a`` tokens for
+    ``Cost.of(1 + n)`` single passes. Proposals begin short; one that was believed whole is
+    followed by one of twice the length, else the next is as long as what was believed and one
+    more. What they gained less what they cost is kept account of, up to ``CREDIT`` passes: a run
+    that falls below zero goes without for ``REST`` tokens, and then has little credit. So text
+    that repeats nothing loses next to nothing. ``ids`` is the run's own list, which grows.
     """
 
-    __slots__ = ("_accepted", "_cost", "_grams", "_ids", "_rest", "passes", "taken")
+    __slots__ = ("_cost", "_credit", "_grams", "_ids", "_length", "_rest", "passes", "taken")
 
     def __init__(self, ids: Sequence[int], cost: Cost) -> None:
         self._ids = ids
         self._grams: Ngrams | None = None  # made when first needed: not before the first token
         self._cost = cost
-        self._accepted = 2.0  # the mean on code, until the run has shown its own
+        self._length = LEAST
+        self._credit = CREDIT / 2
         self._rest = 0
         self.passes = self.taken = 0
 
@@ -100,13 +112,15 @@ class Speculation:
             return []
         if self._grams is None:
             self._grams = Ngrams(self._ids)
-        return self._grams.continuation(min(MOST, room))
+        return self._grams.continuation(min(self._length, room))
 
     def saw(self, proposed: int, accepted: int) -> None:
         """What became of a proposal."""
         self.passes += 1
         self.taken += accepted
-        self._accepted += 0.25 * (accepted - self._accepted)
-        if 1.0 + self._accepted < 1.1 * self._cost.ratio:
-            self._rest = REST
-            self._accepted = max(self._accepted, 1.1 * self._cost.ratio - 1.0)  # one more try
+        whole = accepted == proposed
+        self._length = min(MOST, 2 * proposed + 1 if whole else max(LEAST, accepted + 1))
+        gained = 1.0 + accepted - self._cost.of(1 + proposed)
+        self._credit = min(CREDIT, self._credit + gained)
+        if self._credit < 0.0:
+            self._rest, self._credit = REST, AGAIN

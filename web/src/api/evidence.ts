@@ -7,12 +7,15 @@ type S = components['schemas']
 export type FindingsInfo = S['FindingsResponse']
 export type Finding = S['FindingResponse']
 export type Risk = S['RiskResponse']
+export type EditLikelihood = S['LikelihoodResponse']
 
 const id = encodeURIComponent
 
 export const evidenceApi = {
   findings: (node: string, signal?: AbortSignal) =>
     askJson<FindingsInfo>('GET', `nodes/${id(node)}/findings`, undefined, signal),
+  likelihood: (node: string, signal?: AbortSignal) =>
+    askJson<EditLikelihood>('GET', `nodes/${id(node)}/likelihood`, undefined, signal),
   risk: (node: string, finding: Finding, signal?: AbortSignal) =>
     askJson<Risk>(
       'GET',
