@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 import pandas as pd
 import pytest
+import xmlschema
 
 from tests.evidence.hostile import FORMULAS, vectors
 from tests.evidence.sarif_form import SARIF
@@ -134,7 +135,12 @@ def test_fingerprints_stay_when_code_moves(tmp_path: Path) -> None:
 def test_junit_counts_what_it_holds(tmp_path: Path) -> None:
     broken = record("b", ["x\ny"]) | {"error": {"code": "bad_input", "message": "\x00<&"}}
     made = report(tmp_path, [record("a", ["x\ny"]), broken])
-    root = ET.parse(write(made, tmp_path, ["junit"])["junit"]).getroot()
+    path = write(made, tmp_path, ["junit"])["junit"]
+    schema = xmlschema.XMLSchema(Path(__file__).with_name("junit-10.xsd"))
+    schema.validate(path)
+    bent = path.read_text().replace("<testcase classname", "<testcase klass", 1)
+    assert not schema.is_valid(bent)
+    root = ET.parse(path).getroot()
     assert root.tag == "testsuites" and [s.get("name") for s in root] == ["gates", "cases"]
     for suite in root:
         cases = suite.findall("testcase")

@@ -46,12 +46,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass
 class Server:
-    """A running `tokenscope serve`. `url` carries the key; `address` does not."""
+    """A running `tokenscope serve`. `url` carries the key; `address` does not. `recorder`: the key
+    of `/v1`, where that is on."""
 
     process: subprocess.Popen[str]
     url: str
     address: str
     data: Path
+    recorder: str = ""
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop it and wait. Returns its exit code."""
@@ -73,7 +75,8 @@ def start_server(data: Path, *options: str) -> Server:
         lines.append(line)
         if line.rstrip() == "}":
             said = json.loads("".join(lines))
-            return Server(process, said["url"], said["address"], data)
+            recorder = (said.get("recorder") or {}).get("key", "")
+            return Server(process, said["url"], said["address"], data, recorder)
     log.close()
     raise AssertionError(f"the server did not start:\n{Path(log.name).read_text()[-3000:]}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -414,3 +415,55 @@ def test_a_range_has_statistics_and_the_chart_is_saved(page: Page) -> None:
         else:
             assert data.startswith(b"<svg" if name.startswith("Drawing") else b"\x89PNG")
             assert len(data) > 500
+
+
+def test_a_session_goes_out_as_a_file_and_comes_in_to_be_read(page: Page, tmp_path: Path) -> None:
+    generate(page, tokens=8)
+    before = shown(page)["node"]
+    token(page, first_generated(page) + 2).click()
+    page.locator("button[data-alternative]:not(:disabled)").first.click()
+    expect(branches(page)).to_have_count(2)
+    branched(page, before)
+    text = page.locator(".surface").inner_text()
+    listed = page.get_by_role("navigation", name="Sessions").locator("button.entry")
+    count = listed.count()
+    page.get_by_role("navigation", name="Sessions").locator("li").first.hover()
+    page.get_by_role("button", name=re.compile("^More about")).first.click()
+    with page.expect_download() as waiting:
+        page.get_by_role("menuitem", name="Export to be shared").click()
+    file = waiting.value.path()
+    page.get_by_label("A saved trace or a shared session", exact=True).set_input_files(file)
+    expect(listed).to_have_count(count + 1)
+    expect(branches(page)).to_have_count(2)
+    expect(page).not_to_have_url(re.compile(before))
+    until(lambda: page.locator(".surface").inner_text() == text)
+    address = page.url
+    (tmp_path / "bad.tscope").write_bytes(file.read_bytes()[:-100])
+    page.get_by_label("A saved trace or a shared session", exact=True).set_input_files(
+        tmp_path / "bad.tscope"
+    )
+    expect(page.get_by_text("That file could not be opened")).to_be_visible()
+    expect(listed).to_have_count(count + 1)
+    # to be read only: nothing is decoded
+    page.goto("about:blank")
+    page.goto(address + "&read=only")
+    expect(page.get_by_text("This session is open to be read")).to_be_visible()
+    token(page, first_generated(page) + 1).click()
+    page.locator("button[data-alternative]:not(:disabled)").first.click()
+    expect(page.get_by_text("open to be read only")).to_be_visible()
+    expect(branches(page)).to_have_count(2)
+    assert "read=only" in page.url
+
+
+def test_a_new_session_begins_with_the_prompt_of_a_branch(page: Page) -> None:
+    generate(page, tokens=4)
+    first = shown(page)
+    page.keyboard.press("P")
+    editor = page.get_by_role("textbox", name="Prompt", exact=True)
+    expect(editor).to_contain_text("for item in items:")
+    page.get_by_role("button", name="Generate").click()
+    expect(page).to_have_url(re.compile("node="))
+    expect(page).not_to_have_url(re.compile(f"node={first['node']}"))
+    expect(page.locator(ENDED)).to_be_visible()
+    expect(branches(page)).to_have_count(1)
+    assert shown(page)["session"] != first["session"]

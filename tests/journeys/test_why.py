@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 
 import pytest
@@ -182,3 +183,50 @@ def test_where_another_prompt_makes_the_difference(
         "aria-label", "Patch map: layers up, heads across. Arrow keys move."
     )
     assert not mine(axe(page))
+
+
+def test_every_head_of_one_token_is_a_map_and_is_saved(
+    page: Page, made: Callable[[str], dict], axe: Callable
+) -> None:
+    found = made("attention")
+    page.get_by_role("button", name="Heads × tokens").click(timeout=SLOW)
+    canvas = page.get_by_role("application", name="Heads by tokens")
+    expect(canvas).not_to_have_class("wait", timeout=SLOW)
+    part = page.get_by_role("region", name="One head")
+    expect(part.get_by_text("recomputed")).to_be_visible(timeout=SLOW)
+    canvas.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowUp")
+    cross = page.locator(".cross")
+    expect(cross).to_contain_text(f"token {found['at'] - 1}")
+    # the server's own weights stand in the table, in the order of the rows
+    weights = page.evaluate(
+        """async ({ node, at }) => {
+          const answer = await fetch(`api/nodes/${node}/attention/${at}`)
+          const [, H, n] = answer.headers.get('x-attention-shape').split(',').map(Number)
+          const v = new Float32Array(await answer.arrayBuffer())
+          return [...v.slice(v.length - H * n, v.length - H * n + n)]  // head 0 of the last layer
+        }""",
+        found,
+    )
+    names = {}
+    for name in ("Table (CSV)", "Drawing (SVG)", "Picture (PNG)"):
+        page.get_by_role("button", name="Save this map").click()
+        with page.expect_download() as started:
+            page.get_by_role("menuitem", name=name).click()
+        names[name] = started.value.path().read_bytes()
+    rows = list(csv.reader(names["Table (CSV)"].decode().splitlines()))
+    assert rows[1][0].endswith(".0") and len(rows[1]) == found["at"] + 1
+    assert [float(v) for v in rows[1][1:]] == pytest.approx(weights, abs=1e-7)
+    assert names["Drawing (SVG)"].startswith(b"<svg") and b"<path" in names["Drawing (SVG)"]
+    assert names["Picture (PNG)"].startswith(b"\x89PNG") and len(names["Picture (PNG)"]) > 5000
+    # Enter shows that head large
+    canvas.focus()
+    page.keyboard.press("End")
+    words = cross.inner_text().split()
+    layer, head = words[1].rstrip(","), words[3]
+    page.keyboard.press("Enter")
+    assert axe(page, "section[aria-label='One head']") == []
+    page.get_by_role("button", name="One head", exact=True).click()
+    expect(page.get_by_label("Layer", exact=True)).to_have_value(layer)
+    expect(page.get_by_label("Head", exact=True)).to_have_value(head)

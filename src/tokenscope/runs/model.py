@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tokenscope.runs.explain import Explanation
     from tokenscope.runs.explored import Explored
     from tokenscope.runs.forked import Forking
+    from tokenscope.runs.invented import Invented
     from tokenscope.runs.lens import Lenses
     from tokenscope.runs.likelihood import Likelihood
     from tokenscope.runs.many import Branch, Request
@@ -114,6 +115,13 @@ class Model(Engine, Drawn):
         from tokenscope.runs.likelihood import likelihood
 
         return likelihood(self, trace, learnt)
+
+    def invented(self, trace: Trace, **options: Any) -> list[Invented]:
+        """The probability mass of names that do not exist, at every import and attribute of a
+        Python trace; see ``tokenscope.runs.invented``. Raises AbilityError."""
+        from tokenscope.runs.invented import invented
+
+        return invented(self, trace, **options)
 
     def infill(self, prefix: str, suffix: str, *, language: str = "", **settings: Any) -> Trace:
         """Decode what belongs between. Raises AbilityError without infill tokens."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Body, Response
 
 from tokenscope import export as exports
 from tokenscope.server import present
@@ -19,6 +19,7 @@ from tokenscope.server.wire import (
     TitleRequest,
     TraceResponse,
 )
+from tokenscope.store.shared import pack, take_in
 
 router = APIRouter(prefix="/api")
 
@@ -39,6 +40,14 @@ def sessions(house: TheHouse) -> list[SessionInfo]:
 def new_session(body: NewSessionRequest, house: TheHouse) -> SessionResponse:
     """An empty session."""
     return _whole(house, house.store.new_session(body.title).id)
+
+
+@router.post("/sessions/import")
+def import_session(
+    file: Annotated[bytes, Body(media_type="application/octet-stream")], house: TheHouse
+) -> SessionResponse:
+    """A session of what is in a file: one trace, or a session that was exported as a file."""
+    return _whole(house, take_in(house.store, file))
 
 
 @router.get("/sessions/{session}")
@@ -69,14 +78,22 @@ def restore_session(session: str, house: TheHouse) -> SessionInfo:
 @router.get(
     "/sessions/{session}/export",
     response_class=Response,
-    responses={200: {"content": {"application/json": {}, "text/csv": {}}}},
+    responses={
+        200: {"content": {"application/json": {}, "text/csv": {}, "application/octet-stream": {}}}
+    },
 )
-def export(session: str, house: TheHouse, format: Literal["json", "csv"] = "json") -> Response:
-    """The whole session as one file to keep."""
+def export(
+    session: str, house: TheHouse, format: Literal["json", "csv", "tscope"] = "json"
+) -> Response:
+    """The whole session as one file: to keep (JSON, CSV), or to be imported again (tscope)."""
     row = house.store.session(session)
     branches = [(n, house.store.trace(n.id)) for n in house.store.nodes(session)]
-    text = exports.session(row, branches, format)
-    media = "application/json" if format == "json" else "text/csv; charset=utf-8"
+    text: str | bytes
+    if format == "tscope":
+        text, media = pack(row, branches), "application/octet-stream"
+    else:
+        text = exports.session(row, branches, format)
+        media = "application/json" if format == "json" else "text/csv; charset=utf-8"
     name = f"tokenscope-{row.id}.{format}"
     return Response(
         text, media_type=media, headers={"content-disposition": f'attachment; filename="{name}"'}

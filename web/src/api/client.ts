@@ -2,6 +2,7 @@
 import { ApiError, errorFrom, Unreachable } from './errors'
 import { eventsOf, type Received } from './stream'
 import type {
+  ColumnInfo,
   FeedEvent,
   ForkRequest,
   GalleryItem,
@@ -30,7 +31,10 @@ export function watchReach(f: (reached: boolean) => void): void {
 async function send(method: Method, path: string, body?: unknown, signal?: AbortSignal) {
   const init: RequestInit = { method, credentials: 'same-origin', cache: 'no-store' }
   if (signal) init.signal = signal
-  if (body !== undefined) {
+  if (body instanceof Blob) {
+    init.body = body
+    init.headers = { 'content-type': 'application/octet-stream' }
+  } else if (body !== undefined) {
     init.body = JSON.stringify(body)
     init.headers = { 'content-type': 'application/json' }
   }
@@ -85,6 +89,7 @@ const id = encodeURIComponent
 export const api = {
   model: (signal?: AbortSignal, model?: string) =>
     json<ModelInfo>('GET', model ? `model?id=${id(model)}` : 'model', undefined, signal),
+  everyColumn: () => json<ColumnInfo[]>('GET', 'columns'),
   models: () => json<ModelState[]>('GET', 'models'),
   loadModel: (model: string) => json<JobInfo>('POST', `models/${id(model)}/load`),
   unloadModel: (model: string) => send('POST', `models/${id(model)}/unload`),
@@ -99,7 +104,8 @@ export const api = {
   restoreSession: (session: string) => json<SessionInfo>('POST', `sessions/${id(session)}/restore`),
   storage: () => json<StorageInfo>('GET', 'storage'),
   purge: () => json<StorageInfo>('POST', 'storage/purge'),
-  exportAddress: (session: string, format: 'json' | 'csv') =>
+  importSession: (file: Blob) => json<Session>('POST', 'sessions/import', file),
+  exportAddress: (session: string, format: 'json' | 'csv' | 'tscope') =>
     `api/sessions/${id(session)}/export?format=${format}`,
   trace: (node: string, signal?: AbortSignal) =>
     json<TraceInfo>('GET', `nodes/${id(node)}`, undefined, signal),
@@ -134,5 +140,11 @@ export const api = {
   fork: (node: string, body: ForkRequest) => json<JobInfo>('POST', `nodes/${id(node)}/fork`, body),
 }
 
+/** The events of an answer of its own; ends when the answer ends. */
+async function* stream(path: string, signal: AbortSignal): AsyncGenerator<Received> {
+  const { body } = await send('GET', path, undefined, signal)
+  if (body) yield* eventsOf(body)
+}
+
 /** For routes that live in files of their own (api/explain.ts). */
-export { json as askJson, octets as askOctets }
+export { json as askJson, octets as askOctets, stream as askStream }

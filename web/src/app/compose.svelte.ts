@@ -37,15 +37,16 @@ class Compose {
     focus.compose()
   }
 
-  /** The prompt of the shown branch, to be changed and tried again in the same session. */
-  again(): void {
+  /** The prompt of the shown branch, to be changed and tried again: in the same session, or in a new one. */
+  again(inOpenSession = true): void {
     const trace = focus.shown?.trace
     if (!trace) return
     this.kind = trace.node.form === 'infill' ? 'infill' : trace.node.form === 'chat' ? 'chat' : 'complete'
     if (this.kind === 'complete') this.text = trace.span(0, trace.nPrompt || trace.length)
     this.language = trace.language
-    this.inOpenSession = true
+    this.inOpenSession = inOpenSession
     this.wanted = true
+    if (!inOpenSession) sessions.close()
     focus.compose()
   }
 

@@ -37,6 +37,14 @@ export const shellCommands: Command[] = [
     run: () => compose.again(),
   },
   {
+    id: 'new-with-prompt',
+    title: 'New session with the prompt of this branch',
+    group: 'Session',
+    keys: ['P'],
+    when: reading,
+    run: () => compose.again(false),
+  },
+  {
     id: 'generate',
     title: 'Generate',
     group: 'Session',

@@ -46,6 +46,7 @@ export async function arrive(): Promise<void> {
 }
 
 async function goThere(asked: Shown): Promise<void> {
+  sessions.toRead = asked.read === 'only' ? asked.session : null
   if (asked.column) look.column = asked.column
   if (!asked.session) {
     if (focus.stage !== 'compose') focus.compose()
@@ -69,6 +70,7 @@ export function followAddress(): void {
       node: plain ? null : focus.node,
       token: plain ? null : focus.token,
       column: plain ? null : look.column,
+      read: sessions.readOnly && !plain ? 'only' : null,
       audit: focus.aside === 'audit' ? audits.chosen : null,
       view: focus.aside ?? (plain || focus.view === 'scope' ? null : focus.view),
     })

@@ -7,9 +7,11 @@ export interface Shown {
   view: string | null
   /** The audit that is looked at. */
   audit: string | null
+  /** `only` to be read: nothing is decoded or changed. */
+  read: string | null
 }
 
-const NAMES = ['session', 'node', 'token', 'column', 'view', 'audit'] as const
+const NAMES = ['session', 'node', 'token', 'column', 'view', 'audit', 'read'] as const
 
 export function readAddress(hash: string): Shown {
   const q = new URLSearchParams(hash.replace(/^#/, ''))
@@ -25,6 +27,7 @@ export function readAddress(hash: string): Shown {
     column: word('column'),
     view: word('view'),
     audit: word('audit'),
+    read: word('read') === 'only' ? 'only' : null,
   }
 }
 

@@ -77,3 +77,35 @@ export function step(
   const at = row.findIndex((b) => b.region === here.region) + (key === 'ArrowRight' ? 1 : -1)
   return (row[at] ?? here).region
 }
+
+export interface Drawn {
+  title: string
+  row: number
+  left: number
+  width: number
+  fill: string
+  ink: string
+}
+
+const escaped = (s: string): string =>
+  s.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')
+
+/** The boxes as a drawing of their own; a name stands in a box that is wide enough for it. */
+export function icicleSvg(boxes: readonly Drawn[], paper: string, width = 1400, row = 20): string {
+  const rows = boxes.reduce((n, b) => Math.max(n, b.row + 1), 1)
+  const round = (v: number): number => Number(v.toFixed(2))
+  const out = [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${rows * row}" width="${width}" height="${rows * row}" font-family="sans-serif" font-size="11">`,
+    `<rect width="100%" height="100%" fill="${paper}"/>`,
+  ]
+  for (const b of boxes) {
+    const [x, w] = [round(b.left * width), round(b.width * width)]
+    out.push(`<rect x="${x}" y="${b.row * row}" width="${round(Math.max(0.5, w - 1))}" height="${row - 2}" rx="2" fill="${b.fill}"><title>${escaped(b.title)}</title></rect>`)
+    const room = Math.floor((w - 8) / 6.2)
+    if (room >= 4) {
+      const name = b.title.length > room ? b.title.slice(0, room - 1) + '…' : b.title
+      out.push(`<text x="${x + 4}" y="${b.row * row + 13}" fill="${b.ink}">${escaped(name)}</text>`)
+    }
+  }
+  return [...out, '</svg>', ''].join('\n')
+}

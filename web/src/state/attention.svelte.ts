@@ -73,17 +73,14 @@ class Attention {
   ): Promise<void> {
     try {
       this.failure = null
-      const forward = `${node} ${token}`
       if (token > 0) {
-        const known = this.cache.get(forward) as Weights | undefined
-        const weights = known ?? (await this.forward(node, token, signal))
-        this.cache.put(forward, weights)
+        const weights = await this.weightsOf(node, token, signal)
         if (signal.aborted) return
         this.weights = weights
         this.source = weights.source
       } else this.weights = null
       if (direction === 'to') {
-        const key = `${forward} ${layer} ${head}`
+        const key = `${node} ${token} ${layer} ${head}`
         const known = this.cache.get(key) as Float32Array | undefined
         const row = known ?? (await this.toToken(node, token, layer, head, signal))
         this.cache.put(key, row)
@@ -95,6 +92,15 @@ class Attention {
       this.backward = null
       this.failure = cause instanceof Error ? cause.message : String(cause)
     }
+  }
+
+  /** What token `token` looked at, by every layer and head; kept. Rejects with what failed. */
+  async weightsOf(node: string, token: number, signal: AbortSignal): Promise<Weights> {
+    const key = `${node} ${token}`
+    const known = this.cache.get(key) as Weights | undefined
+    const weights = known ?? (await this.forward(node, token, signal))
+    this.cache.put(key, weights)
+    return weights
   }
 
   private async forward(node: string, token: number, signal: AbortSignal): Promise<Weights> {

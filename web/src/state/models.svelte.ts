@@ -23,8 +23,15 @@ class Models {
   async refresh(): Promise<void> {
     clearTimeout(this.timer)
     this.list = await api.models()
-    const known = this.list.find((m) => m.id === this.chosen && m.state === 'loaded')
+    const before = this.chosen
+    const known = this.list.find((m) => m.id === before && m.state === 'loaded')
     this.chosen = (known ?? this.list.find((m) => m.state === 'loaded'))?.id ?? null
+    if (this.chosen === null) model.info = null
+    else if (before !== null && before !== this.chosen) {
+      const { chosen } = this
+      const info = await api.model(undefined, chosen)
+      if (this.chosen === chosen) model.info = info
+    }
     if (this.list.some((m) => m.state === 'loading')) {
       this.timer = setTimeout(() => void this.refresh().catch(() => undefined), EVERY_MS)
     }

@@ -168,6 +168,7 @@ class Runs {
 
   /** `again`: what to do once a model that was lacking is loaded. */
   private async guarded(work: () => Promise<void>, again?: () => Promise<void>): Promise<void> {
+    if (sessions.open && !sessions.writable()) return
     this.asking = true
     try {
       await work()

@@ -9,6 +9,9 @@ class Sessions {
   /** null until the list has been fetched once. */
   list = $state.raw<SessionInfo[] | null>(null)
   open = $state.raw<Session | null>(null)
+  /** Id of a session that was opened to be read: nothing is decoded, changed or deleted in it. */
+  toRead = $state<string | null>(null)
+  readOnly: boolean = $derived(this.open !== null && this.open.id === this.toRead)
   nodes: NodeInfo[] = $derived(this.open?.nodes ?? [])
   /** The session that was open before: shown again from memory if the server does not answer. */
   private before: Session | null = null
@@ -31,6 +34,20 @@ class Sessions {
     if (this.open?.id !== id) traces.clear()
     this.open = session
     return session
+  }
+
+  /** Put a file that was handed on into a session of its own. Returns it. */
+  async take(file: File): Promise<Session> {
+    const session = await api.importSession(file)
+    this.changes++
+    await this.refresh()
+    return session
+  }
+
+  /** Whether it may be changed; says so where not. */
+  writable(): boolean {
+    if (this.readOnly) notices.say('This session is open to be read only.', { label: 'Change it', run: () => (this.toRead = null) })
+    return !this.readOnly
   }
 
   async create(): Promise<Session> {
@@ -77,6 +94,7 @@ class Sessions {
 
   /** What the reader says of a branch; what is left out stays as it is. */
   async annotate(id: string, said: NodeSaid): Promise<void> {
+    if (!this.writable()) return
     this.putNode(await api.annotateNode(id, said))
   }
 
@@ -95,6 +113,7 @@ class Sessions {
 
   /** Delete a branch with what grew from it. Returns the ids that are gone. */
   async removeNode(id: string, undone: () => void): Promise<Set<string>> {
+    if (!this.writable()) return new Set()
     await api.deleteNode(id)
     const gone = subtree(this.nodes, id)
     const open = this.open

@@ -9,6 +9,7 @@ import { focus } from '../state/focus.svelte'
 import Attention from './attention/Attention.svelte'
 import Audit from './audit/Audit.svelte'
 import Ledger from './ledger/Ledger.svelte'
+import Models from './models/Models.svelte'
 import Scope from './scope/Scope.svelte'
 import Structure from './structure/Structure.svelte'
 import WhatIf from './whatif/WhatIf.svelte'
@@ -73,6 +74,13 @@ export const views: Record<string, View> = {
     question: 'How often is something detected, and do the intervals keep their limits?',
     component: Audit,
     key: 'q',
+    aside: true,
+  },
+  models: {
+    title: 'Models',
+    question: 'Which models are at hand, what can each do, and does it fit here?',
+    component: Models,
+    key: 'm',
     aside: true,
   },
 }

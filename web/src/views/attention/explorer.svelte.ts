@@ -1,7 +1,9 @@
 /** What the explorer shows: all heads small, one head large, the crosshair, what was searched. */
 import { explainApi, type FoundHead, type MatrixKind } from '../../api/explain'
 import { readSurvey, strongest, topOf, type Survey } from '../../core/explain'
+import type { Weights } from '../../core/attention'
 import { Lru } from '../../core/lru'
+import { attention } from '../../state/attention.svelte'
 import { littleFloats } from '../../core/trace'
 import { why } from '../why/job.svelte'
 
@@ -28,6 +30,13 @@ class Explorer {
   /** Crosshair: the query position (a row) and the key position (a column). */
   query = $state<number | null>(null)
   key = $state<number | null>(null)
+  /** One head as a matrix, or every head of the selected token. */
+  picture = $state<'matrix' | 'heads'>('matrix')
+  /** Weights of every head for one token, its step: what it looked at when it was chosen. */
+  heads = $state.raw<Weights | null>(null)
+  /** The row of it that is pointed at, else that of the chosen head: it colours the code. */
+  row = $state.raw<Float32Array | null>(null)
+  headsFailure = $state<string | null>(null)
   loading = $state(false)
   failure = $state<string | null>(null)
   private chosen = false
@@ -78,6 +87,17 @@ class Explorer {
       if (!signal.aborted) this.failure = cause instanceof Error ? cause.message : String(cause)
     } finally {
       if (!signal.aborted) this.loading = false
+    }
+  }
+
+  async loadHeads(node: string, token: number, signal: AbortSignal): Promise<void> {
+    if (token === 0) return
+    this.headsFailure = null
+    try {
+      const heads = await attention.weightsOf(node, token, signal)
+      if (!signal.aborted) this.heads = heads
+    } catch (cause) {
+      if (!signal.aborted) this.headsFailure = cause instanceof Error ? cause.message : String(cause)
     }
   }
 
