@@ -44,6 +44,9 @@ def audit(
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", "-n", min=1)] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     processes: Annotated[int, typer.Option(min=1, help="Share the cases out.")] = 1,
+    engine: Annotated[
+        str, typer.Option("--engine", help="local, or ray: --processes actors of a Ray cluster.")
+    ] = "local",
     baseline: Annotated[
         str | None, typer.Option("--baseline", help="The build that was approved: measure drift.")
     ] = None,
@@ -86,7 +89,9 @@ def audit(
         raise InputError("PROMPTS", "there is no such file or folder")
     given = {"samples": samples, "temperature": temperature, "max_new_tokens": max_new_tokens,
              "seed": seed}  # fmt: skip
-    engine = wanted.load()
+    if engine not in ("local", "ray"):
+        raise InputError("--engine", "must be local or ray")
+    model = wanted.load()
 
     from tokenscope.runs.audit import audit as start
     from tokenscope.runs.audit_pool import Opening
@@ -95,10 +100,10 @@ def audit(
     if baseline is not None or baseline_dtype is not None:
         named = baseline if baseline is not None else wanted.model
         other = replace(wanted, model=named, dtype=baseline_dtype).load()
-    opening = Opening(engine.path, engine.info.dtype, wanted.device, wanted.start_token,
+    opening = Opening(model.path, model.info.dtype, wanted.device, wanted.start_token,
                       wanted.allow_links)  # fmt: skip
     result = start(
-        source, model=engine, policy=rules, out=out, formats=names, code=code,  # type: ignore[arg-type]
+        source, model=model, engine=engine, policy=rules, out=out, formats=names, code=code,  # type: ignore[arg-type]
         git_diff=git_diff, processes=processes, fresh=fresh, opening=opening, baseline=other,
         control=Control(Pace().told), **{k: v for k, v in given.items() if v is not None},
     )  # fmt: skip

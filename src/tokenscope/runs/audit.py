@@ -29,6 +29,7 @@ from tokenscope.evidence.sources import read_code, read_diff
 from tokenscope.records import FOLDER, RecordLog, digests, somebody
 from tokenscope.runs.audit_case import Plan
 from tokenscope.runs.audit_pool import Opening, here, shared_out
+from tokenscope.runs.audit_ray import over_ray
 from tokenscope.runs.audit_result import Audit
 from tokenscope.runs.drift import alike
 from tokenscope.runs.model import Model, load
@@ -47,6 +48,7 @@ def audit(
     code: bool | None = None,
     git_diff: str = "",
     processes: int = 1,
+    engine: str = "local",
     fresh: bool = False,
     opening: Opening | None = None,
     baseline: Model | None = None,
@@ -62,8 +64,9 @@ def audit(
     a TOML file, or its values (see ``evidence.policy``). ``out``: the folder of journal and
     reports; None: one that goes with the result. ``settings``: ``samples``, ``temperature``,
     ``seed``, ``max_new_tokens`` ... over what the policy says. ``opening``: how other processes
-    open the model. ``baseline``: the build that was approved: drift from it is measured. Raises
-    InputError, UnknownName, MissingError, StoreError, Cancelled.
+    open the model. ``engine``: ``local`` processes, or ``ray``: as many actors of a Ray cluster
+    (RAY_ADDRESS, else one of this machine's own). ``baseline``: the build that was approved:
+    drift from it is measured. Raises InputError, UnknownName, MissingError, StoreError, Cancelled.
     """
     wanted = _policy(policy)
     plan = plan_of(wanted, settings)
@@ -71,28 +74,33 @@ def audit(
         WRITERS.get(name)
     if not 1 <= processes <= 256:
         raise InputError("processes", "must lie in 1..256")
+    if engine not in ("local", "ray"):
+        raise InputError("engine", "must be local or ray")
     risk = plan.risk is not None
     Figures.check((g.figure for g in wanted.gates), baseline is not None, risk)
     options = plan.options()  # a rule pack that cannot be read is told before a model is loaded
     if "semgrep" in plan.checks:  # and so is a program that is not there
         CHECKS.get("semgrep")(Code(b"", "text"), options)
     entries, total, digest = _source(source, code, git_diff, wanted.language)
-    engine = load() if model is None else model
+    used = load() if model is None else model
     keep = None if out is not None else tempfile.TemporaryDirectory(prefix="tokenscope-audit-")
     folder = Path(out) if out is not None else Path(keep.name)  # type: ignore[union-attr]
     disk.make_folder(folder)
-    header = _header(engine, plan, digest)
+    header = _header(used, plan, digest)
     if baseline is not None:
-        alike(engine, baseline)
+        alike(used, baseline)
         header["baseline"] = _named(baseline)
     records = Records(folder, header, fresh)
     refused = _Refusals(folder, wanted.on_error == "stop")
     try:
         todo = (e for e in refused.taken(entries) if key(e.id) not in records.done)
-        if processes == 1:
-            done = here(engine, todo, plan, baseline, control)
+        if engine == "ray":
+            how, other = opening or _opening(used), None if baseline is None else _opening(baseline)
+            done = over_ray(how, todo, plan, processes, other)
+        elif processes == 1:
+            done = here(used, todo, plan, baseline, control)
         else:
-            how = opening or _opening(engine)
+            how = opening or _opening(used)
             other = None if baseline is None else _opening(baseline)
             done = shared_out(how, todo, plan, processes, other)
         begun = len(records.done)

@@ -24,7 +24,7 @@ from tokenscope.runs.audit_case import Plan, audit_case
 from tokenscope.runs.model import Model, load
 
 AHEAD = 4  # cases per process that are under way or waiting
-_TRIES = 2
+TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ def shared_out(
             except BrokenProcessPool:
                 pool.shutdown(wait=False, cancel_futures=True)
                 pool = _pool(*how)
-                if tries >= _TRIES:
+                if tries >= TRIES:
                     under.popleft()
-                    yield _died(case)
+                    yield died(case)
                 else:
                     under[0] = (case, tries + 1, None)
                 # only the first is blamed: it was under way, of the others nobody knows
@@ -132,7 +132,7 @@ def _work(case: Case) -> dict[str, Any]:
     return audit_case(_STATE["model"], case, _STATE["plan"], _STATE["options"], _STATE["baseline"])
 
 
-def _died(case: Case) -> dict[str, Any]:
+def died(case: Case) -> dict[str, Any]:
     error = TokenScopeError("the process that did it died twice")
     return {
         "case": case.id, "path": case.path, "line": case.line,
