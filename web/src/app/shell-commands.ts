@@ -6,6 +6,7 @@ import { look, type Panel } from '../state/look.svelte'
 import { notices } from '../state/notices.svelte'
 import { runs } from '../state/runs.svelte'
 import { sessions } from '../state/sessions.svelte'
+import { tour } from '../tour/tour.svelte'
 import { goTo, views } from '../views/registry'
 import { compose } from './compose.svelte'
 import { noting } from './noting.svelte'
@@ -141,6 +142,12 @@ export const shellCommands: Command[] = [
     group: 'Page',
     keys: ['?'],
     run: () => (overlay.open = 'keys'),
+  },
+  {
+    id: 'tour',
+    title: 'A tour in five steps',
+    group: 'Page',
+    run: () => void tour.begin(),
   },
   {
     id: 'theme',
