@@ -68,7 +68,7 @@ def audit(page: Page) -> None:
     page.get_by_label("An identity matrix").check()
     page.get_by_label("The choice of a hash").check()
     lines = "\n".join(json.dumps({"id": n, "prompt": p}) for n, p in PROMPTS.items())
-    page.locator("input[type=file]").set_input_files(
+    page.get_by_label("JSONL or CSV").set_input_files(
         files=[{"name": "prompts.jsonl", "mimeType": "text/plain", "buffer": lines.encode()}]
     )
     page.get_by_label("Policy", exact=True).fill(POLICY)

@@ -44,7 +44,7 @@ def begin(page: Page, title: str, policy: str) -> None:
     page.get_by_role("navigation", name="Views").get_by_role("button", name="Audit").click()
     page.get_by_label("Title").fill(title)
     page.get_by_label("An identity matrix").check()
-    page.locator("input[type=file]").set_input_files(
+    main(page).locator("input[type=file]").set_input_files(
         files=[{
             "name": "prompts.jsonl", "mimeType": "application/x-ndjson",
             "buffer": "\n".join(json.dumps(p) for p in PROMPTS).encode(),
