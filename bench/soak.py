@@ -34,7 +34,7 @@ from typing import Any
 import httpx2
 import psutil
 
-TRACEBACK = 60  # lines that are shown of the first error in the log
+TRACEBACK = 200  # lines that are shown of the first error in the log
 GROWTH_MIB = 64.0
 SECRETS = 50
 PROMPTS = ("def total(items):\n", "import os\n\n\ndef read(path):\n    ", "class Point:\n    x = ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from pathlib import Path
 
@@ -153,3 +154,18 @@ def test_summary(trace: Trace) -> None:
             "mean_entropy": np.mean(entropies), "tokens_per_s": 1000 / np.median(times),
         }, rel=1e-5,
     )  # fmt: skip
+
+
+def test_the_speed_of_a_branch_whose_numbers_are_its_parents(bundled: ts.Model) -> None:
+    """A token that a parent offered takes no time; a branch of such a branch has no speed yet."""
+    first = bundled.generate("for i in range(", max_new_tokens=4, attention="none")
+    twig = bundled.fork(first, len(first) - 2, _offered(first), max_new_tokens=0)
+    assert twig.column("time_ms")[-1] == 0
+    assert math.isnan(twig.summary()["tokens_per_s"])
+
+
+def _offered(trace: Trace) -> int:
+    """An alternative to the last but one token."""
+    assert trace.alternatives is not None
+    at = len(trace) - 2
+    return next(int(i) for i in trace.alternatives.ids[at] if i != trace.ids[at])

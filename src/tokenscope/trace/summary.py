@@ -17,7 +17,7 @@ def summarise(trace: Trace) -> dict[str, float]:
 
     ``tokens``, ``prompt_tokens``, ``generated_tokens``; ``mean_surprisal`` (nats),
     ``perplexity`` = exp(mean surprisal) (Jelinek 1977), ``bits_per_byte``, ``mean_entropy``
-    (nats), ``joint_logprob`` (nats), ``tokens_per_s`` from the median step (NaN without times).
+    (nats), ``joint_logprob`` (nats), ``tokens_per_s`` from the median step (NaN where nothing took time).
 
     The end token is a choice of the model, so it counts in perplexity and the joint logprob. It
     writes no byte, so bits per byte takes the nats of the tokens that do (as for a text whose end
@@ -40,6 +40,7 @@ def summarise(trace: Trace) -> dict[str, float]:
     out["bits_per_byte"] = _bits_per_byte(trace, start)
     out["joint_logprob"] = -total
     out["mean_entropy"] = float(np.mean(entropy)) if len(entropy) else math.nan
+    times = times[times > 0]  # one that a branch has from its parent's numbers took none
     out["tokens_per_s"] = 1000.0 / float(np.median(times)) if len(times) else math.nan
     return out
 
