@@ -156,16 +156,13 @@ def test_summary(trace: Trace) -> None:
     )  # fmt: skip
 
 
-def test_the_speed_of_a_branch_whose_numbers_are_its_parents(bundled: ts.Model) -> None:
-    """A token that a parent offered takes no time; a branch of such a branch has no speed yet."""
+def test_the_speed_of_what_a_parent_measured(bundled: ts.Model) -> None:
+    """An alternative that the parent offered takes no time; what ends with it has no speed, and a
+    branch from there can be begun."""
     first = bundled.generate("for i in range(", max_new_tokens=4, attention="none")
-    twig = bundled.fork(first, len(first) - 2, _offered(first), max_new_tokens=0)
-    assert twig.column("time_ms")[-1] == 0
-    assert math.isnan(twig.summary()["tokens_per_s"])
-
-
-def _offered(trace: Trace) -> int:
-    """An alternative to the last but one token."""
-    assert trace.alternatives is not None
-    at = len(trace) - 2
-    return next(int(i) for i in trace.alternatives.ids[at] if i != trace.ids[at])
+    assert first.alternatives is not None
+    at = first.n_prompt
+    other = next(int(i) for i in first.alternatives.ids[at] if i != first.ids[at])
+    begun = bundled.fork(first, at, other, max_new_tokens=3, attention="none").cut(at + 1)
+    assert begun.column("time_ms")[at] == 0
+    assert math.isnan(begun.summary()["tokens_per_s"])

@@ -17,7 +17,8 @@ def summarise(trace: Trace) -> dict[str, float]:
 
     ``tokens``, ``prompt_tokens``, ``generated_tokens``; ``mean_surprisal`` (nats),
     ``perplexity`` = exp(mean surprisal) (Jelinek 1977), ``bits_per_byte``, ``mean_entropy``
-    (nats), ``joint_logprob`` (nats), ``tokens_per_s`` from the median step (NaN where nothing took time).
+    (nats), ``joint_logprob`` (nats), ``tokens_per_s`` from the median step (NaN where none took
+    time).
 
     The end token is a choice of the model, so it counts in perplexity and the joint logprob. It
     writes no byte, so bits per byte takes the nats of the tokens that do (as for a text whose end
