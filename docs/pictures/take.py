@@ -6,19 +6,9 @@ browser (prompt, two branches, a selected token), and writes page-light.png and 
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+from playwright.sync_api import Page
+from served import ENDED, HERE, served
 
-from playwright.sync_api import Page, sync_playwright
-
-HERE = Path(__file__).parent
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PROMPT = '''import os
 
 
@@ -28,7 +18,6 @@ def read_lines(path, encoding="utf-8"):
     with open(path, encoding=encoding) as file:
         for line in file:
 '''
-ENDED = "dl dt:has-text('ended')"
 
 
 def branch(page: Page, nth: int, alternative: int) -> None:
@@ -59,32 +48,12 @@ def job(page: Page) -> None:
 
 def main() -> None:
     """Both pictures."""
-    with tempfile.TemporaryDirectory() as data:
-        command = [sys.executable, "-m", "tokenscope", "serve", "--json", "--port", "0"]
-        server = subprocess.Popen([*command, "--data", data], stdout=subprocess.PIPE, text=True)
-        assert server.stdout is not None
-        lines: list[str] = []
-        for line in server.stdout:
-            lines.append(line)
-            if line.rstrip() == "}":
-                break
-        try:
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(
-                    executable_path=next((p for p in map(shutil.which, CHROMIUM) if p), None),
-                    args=["--no-sandbox"] if os.geteuid() == 0 else [],
-                )
-                page = browser.new_page(viewport={"width": 1440, "height": 900})
-                page.goto(json.loads("".join(lines))["url"])
-                job(page)
-                for scheme in ("light", "dark"):
-                    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-                    page.wait_for_timeout(600)
-                    page.screenshot(path=HERE / f"page-{scheme}.png")
-                browser.close()
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(30)
+    with served() as page:
+        job(page)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.wait_for_timeout(600)
+            page.screenshot(path=HERE / f"page-{scheme}.png")
 
 
 if __name__ == "__main__":

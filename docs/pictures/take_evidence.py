@@ -8,19 +8,11 @@ ledger-light.png here (or those that are named).
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
+from served import ENDED, HERE, served
 
-HERE = Path(__file__).parent
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ENDED = "dl dt:has-text('ended')"
 PROMPT = """import hashlib
 import os
 
@@ -124,33 +116,12 @@ JOBS = {"findings": findings, "audit": audit, "forking": forking, "ledger": ledg
 
 def main() -> None:
     """The pictures; a ledger is made of what the forking picture has on screen."""
-    with tempfile.TemporaryDirectory() as data:
-        command = [sys.executable, "-m", "tokenscope", "serve", "--json", "--port", "0"]
-        server = subprocess.Popen([*command, "--data", data], stdout=subprocess.PIPE, text=True)
-        assert server.stdout is not None
-        lines: list[str] = []
-        for line in server.stdout:
-            lines.append(line)
-            if line.rstrip() == "}":
-                break
-        try:
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(
-                    executable_path=next((p for p in map(shutil.which, CHROMIUM) if p), None),
-                    args=["--no-sandbox"] if os.geteuid() == 0 else [],
-                )
-                page = browser.new_page(viewport={"width": 1440, "height": 900})
-                page.emulate_media(color_scheme="light")
-                page.goto(json.loads("".join(lines))["url"])
-                for name in sys.argv[1:] or JOBS:
-                    JOBS[name](page)
-                    page.mouse.move(700, 880)
-                    page.wait_for_timeout(600)
-                    page.screenshot(path=HERE / f"{name}-light.png")
-                browser.close()
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(30)
+    with served() as page:
+        for name in sys.argv[1:] or JOBS:
+            JOBS[name](page)
+            page.mouse.move(700, 880)
+            page.wait_for_timeout(600)
+            page.screenshot(path=HERE / f"{name}-light.png")
 
 
 if __name__ == "__main__":

@@ -6,19 +6,9 @@ whatif-light.png and models-light.png here.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+from playwright.sync_api import Page
+from served import ENDED, HERE, served
 
-from playwright.sync_api import Page, sync_playwright
-
-HERE = Path(__file__).parent
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PROMPT = """import os
 import subprocess
 
@@ -38,7 +28,7 @@ def attention(page: Page) -> None:
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.insert_text(PROMPT)
     page.get_by_role("button", name="Generate").click()
-    page.wait_for_selector("dl dt:has-text('ended')", timeout=120_000)
+    page.wait_for_selector(ENDED, timeout=120_000)
     page.locator(".tk[role=option]:not(.prompt)").first.click()
     page.keyboard.press("h")
     page.get_by_role("button", name="Heads × tokens").click()
@@ -65,34 +55,11 @@ def models(page: Page) -> None:
 
 def main() -> None:
     """The three pictures."""
-    with tempfile.TemporaryDirectory() as data:
-        command = [sys.executable, "-m", "tokenscope", "serve", "--json", "--port", "0"]
-        server = subprocess.Popen(
-            [*command, "--recorder", "--data", data], stdout=subprocess.PIPE, text=True
-        )
-        assert server.stdout is not None
-        lines: list[str] = []
-        for line in server.stdout:
-            lines.append(line)
-            if line.rstrip() == "}":
-                break
-        try:
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(
-                    executable_path=next((p for p in map(shutil.which, CHROMIUM) if p), None),
-                    args=["--no-sandbox"] if os.geteuid() == 0 else [],
-                )
-                page = browser.new_page(viewport={"width": 1440, "height": 900})
-                page.emulate_media(color_scheme="light")
-                page.goto(json.loads("".join(lines))["url"])
-                for name, job in (("attention", attention), ("whatif", whatif), ("models", models)):
-                    job(page)
-                    page.wait_for_timeout(600)
-                    page.screenshot(path=HERE / f"{name}-light.png")
-                browser.close()
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(30)
+    with served("--recorder") as page:
+        for name, job in (("attention", attention), ("whatif", whatif), ("models", models)):
+            job(page)
+            page.wait_for_timeout(600)
+            page.screenshot(path=HERE / f"{name}-light.png")
 
 
 if __name__ == "__main__":
