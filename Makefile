@@ -86,9 +86,10 @@ web-checks: page
 	web/npm run --silent lint
 	web/npm test --silent
 
-# One browser at a time: journeys share two cores with the model that they talk to.
+# One browser at a time: journeys share two cores with the model that they talk to. Where nobody
+# watches, a journey that fails is walked once more, and both walks are told.
 journeys: dev page
-	$(BIN)/python -m pytest -n 0 -m journey tests/journeys
+	$(BIN)/python -m pytest -n 0 -m journey tests/journeys $(if $(TOKENSCOPE_CI),--reruns 1 -r R)
 
 clean:
 	rm -rf $(VENV) web/node_modules src/tokenscope/server/page build dist

@@ -28,6 +28,7 @@ class Recipe:
     warmup: float = 0.02
     cap: int | None = PACKAGE_CAP
     seed: int = 0
+    begun: float = 0.0  # share of the plan that published weights had seen before this run
 
     def config(self) -> LlamaConfig:
         """The model's configuration."""
@@ -35,7 +36,8 @@ class Recipe:
 
     def rate(self, done: float) -> float:
         """Learning-rate factor when a share `done` of the plan is seen: up, flat, down."""
-        return max(0.0, min(1.0, (done + 1e-3) / self.warmup, (1.0 - done) / self.decay))
+        up = (done - self.begun + 1e-3) / self.warmup
+        return max(0.0, min(1.0, up, (1.0 - done) / self.decay))
 
     def length(self, done: float) -> int:
         """Row length at a share of the plan."""

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from training import corpus
@@ -40,6 +41,7 @@ class Run:
         self.optimisers = make_optimisers(self.model, recipe.muon_lr, recipe.adam_lr)
         self.peaks = [[g["lr"] for g in o.param_groups] for o in self.optimisers]
         self.tokens, self.steps, self.seconds = 0, 0, 0.0
+        self.half = device == "cuda" or torch.cpu._is_amx_tile_supported()
         if compiled:
             for layer in self.model.model.layers:
                 layer.compile()
@@ -59,9 +61,9 @@ class Run:
         total = 0.0
         for start in range(0, rows, part):
             block = ids[start : start + part]
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
                 states = self.model.hidden(block[:, :-1].contiguous())
-            if self.device == "cuda":
+            if self.half:
                 states = states.bfloat16()
             loss = self.model.loss(states, block[:, 1:]) * (len(block) / rows)
             loss.backward()
@@ -94,6 +96,14 @@ class Run:
             optimiser.load_state_dict(saved)
         self.rows.restore(state["rows"])
         self.tokens, self.steps, self.seconds = state["counts"]
+
+    def begin_with(self, folder: Path) -> None:
+        """Takes the weights of a published folder, not its optimisers, which are not published."""
+        weights = load_file(folder / "model.safetensors")
+        missing, unexpected = self.model.load_state_dict(weights, strict=False)
+        if missing or set(unexpected) - {"lm_head.weight"}:
+            raise ValueError(f"{folder} has another shape: {missing} {unexpected}")
+        self.tokens = round(self.recipe.begun * self.recipe.tokens)
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint; a broken write never replaces a good one."""
@@ -134,7 +144,7 @@ def loop(run: Run, folder: Path, save_every: float, say: Callable[[str], None]) 
                 run.save(stable)
             loss = run.step()
             smooth = loss if not smooth else 0.95 * smooth + 0.05 * loss
-            speed = run.tokens / run.seconds
+            speed = (run.tokens - run.recipe.begun * run.recipe.tokens) / run.seconds
             text = f"loss {smooth:.3f}  {speed:,.0f} tokens/s"
             bar.update(task, completed=run.tokens, description=text)
             if run.steps % 10 == 0 or run.steps < 4:
@@ -159,6 +169,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--save-every", type=float, default=300, help="seconds")
     parser.add_argument("--decay-now", type=int, metavar="TOKENS", help="end TOKENS from here")
+    parser.add_argument("--begin-with", type=Path, metavar="FOLDER", help="its weights, not anew")
+    parser.add_argument("--seen", type=int, default=0, help="tokens those weights have seen")
     parser.add_argument("--prepare-only", action="store_true", help="corpus and tokenizer only")
     args = parser.parse_args()
     cuda = torch.cuda.is_available()
@@ -166,6 +178,9 @@ def main() -> None:
     recipe = RECIPES[recipe_name]
     if args.tokens:
         recipe = dataclasses.replace(recipe, tokens=args.tokens)
+    if args.begin_with:  # other rows than those of its first leg
+        begun = args.seen / recipe.tokens
+        recipe = dataclasses.replace(recipe, begun=begun, seed=recipe.seed + 1)
     folder = RUNS / (args.name or recipe_name)
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
@@ -182,7 +197,7 @@ def main() -> None:
         return
     last = folder / "last.pt"
     state = torch.load(last, weights_only=False) if last.exists() else None
-    if state and not args.tokens:
+    if state and (args.begin_with or not args.tokens):
         recipe = Recipe(**state["recipe"])
     if args.decay_now and state:
         total = state["counts"][0] + args.decay_now
@@ -191,6 +206,8 @@ def main() -> None:
     run = Run(recipe, rows, "cuda" if cuda else "cpu")
     if state:
         run.restore(state)
+    elif args.begin_with:
+        run.begin_with(args.begin_with)
     loop(run, folder, args.save_every, say)
 
 

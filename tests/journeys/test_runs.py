@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.journeys.waiting import until
+
 PROMPT = "def total(items):\n    result = 0\n    for item in items:\n        "
 ENDED = "dl dt:has-text('ended')"
 LONG = 1500
@@ -89,9 +91,10 @@ def test_a_second_tab_watches_the_same_run(page: Page) -> None:
     stop(other).click()
     for one in (page, other):
         expect(one.locator(ENDED)).to_be_visible()
-    for one in (page, other):  # what was found is told last
+    for one in (page, other):  # what was found is told last, and not to both at once
         expect(one.locator("header dl")).not_to_contain_text("–")
-    assert page.locator("header dl").inner_text() == other.locator("header dl").inner_text()
+    told = other.locator("header dl").inner_text
+    until(lambda: page.locator("header dl").inner_text() == told())
     page.bring_to_front()
     # and what the second begins, the first lists
     other.keyboard.press("c")

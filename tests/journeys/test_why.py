@@ -130,9 +130,9 @@ def test_the_heads(page: Page, made: Callable[[str], dict], axe: Callable) -> No
     matrix = page.get_by_role("application")
     expect(page.get_by_label("Head", exact=True)).to_have_value("2")
     # the crosshair by mouse, then by keyboard; the code follows
-    box = matrix.bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + 4, box["y"] + box["height"] - 4)
+    expect(page.locator("canvas.wait")).to_have_count(0, timeout=SLOW)
+    side = matrix.evaluate("it => it.clientHeight")
+    matrix.hover(position={"x": 4, "y": side - 4})
     cross = page.locator(".cross")
     expect(cross).to_contain_text(f"choosing token {found['length']}", timeout=SLOW)
     matrix.focus()
