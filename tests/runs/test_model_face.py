@@ -82,7 +82,7 @@ def test_refusals(bundled: Model) -> None:
 def test_html_is_self_contained_and_tame(bundled: Model, trace: Trace) -> None:
     page = trace._repr_html_()
     assert "<script" not in page
-    assert "http" not in page
+    assert not re.search(r"\b(src|href)=|url\(|@import", page)  # the code itself may name addresses
     hostile = bundled.score("</span><script>alert(1)</script>\u202e")
     page = hostile._repr_html_()
     assert "<script" not in page
