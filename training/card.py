@@ -16,6 +16,7 @@ from training.recipe import Recipe
 from training.train import RUNS
 
 TEMPLATE = Path(__file__).parent / "card.md"
+FIRST_LEG = 101 * 60.0  # seconds that the weights which the second leg began with had taken
 
 
 def licence_table(train: list[corpus.Document], heldout: list[corpus.Document]) -> str:
@@ -72,6 +73,8 @@ def main() -> None:
         "tokens_seen": f"{tokens:,}",
         "steps": f"{steps:,}",
         "minutes": round(seconds / 60),
+        "hours": f"{(seconds + FIRST_LEG) / 3600:.0f}",
+        "tokens": f"{recipe.tokens:,}",
         "decay_percent": round(100 * recipe.decay),
         "lengths_text": ", ".join(f"{n} from {100 * s:.0f} %" for s, n in recipe.lengths),
         "table": licence_table(train, heldout),

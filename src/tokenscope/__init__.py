@@ -63,6 +63,7 @@ promise("picture", "tokenscope.pictures.tokens", "tokens")
 promise("picture", "tokenscope.pictures.branches", "tree", "beside")
 promise("picture", "tokenscope.pictures.attention", "attention", "heads")
 promise("picture", "tokenscope.pictures.icicle", "icicle")
+promise("picture", "tokenscope.pictures.outcomes", "outcomes")
 promise("picture", "tokenscope.explain.drawing", "why")
 promise("picture", "tokenscope.runs.card", "model")
 

@@ -312,3 +312,21 @@ def test_how_a_model_is_opened_reaches_it(
     }  # fmt: skip
     assert len(asked) == 1
     assert {name: asked[0][name] for name in want} == want
+
+
+def test_invented_names_have_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("import os\nimport mine\n")
+    ask = ["invented", str(file), "--most", "4", "--project", "mine", "--json"]
+    assert run([*ask, "--limit", "1"]) == 0
+    held = json.loads(capsys.readouterr().out)
+    assert (held["over"], held["undecided"]) == (0, 0) and len(held["places"]) == 2
+    upper = [place["upper"] for place in held["places"]]
+    assert upper == sorted(upper, reverse=True)
+    # between the bounds of the worst place nothing is decided, below them it is over
+    worst = held["places"][0]
+    assert run([*ask, "--limit", str((worst["lower"] + worst["upper"]) / 2)]) == 1
+    assert json.loads(capsys.readouterr().out)["undecided"] == 1
+    assert run([*ask, "--limit", "0"]) == 1
+    assert json.loads(capsys.readouterr().out)["over"] == 2
+    assert run([*ask, "--project", "not a name"]) == 2

@@ -42,6 +42,7 @@ EXAMPLES: dict[str, list[str]] = {
     "audit": ["audit", "{f}", "--out", "{d}/audit"],
     "rules": ["rules"],
     "likelihood": ["likelihood", "{f}", "--learnt", "{d}/learnt.json"],
+    "invented": ["invented", "{f}", "--limit", "0.5"],
     "learn-edits": ["learn-edits", "--files", "0", "--pairs", "{d}/p.jsonl", "--out", "{d}/l.json"],
     "records": ["records", "--data", "{d}/store", "--new-key"],
     "verify": ["verify", "--data", "{d}/store"],

@@ -54,7 +54,11 @@ def things(trace: Trace, tree: Tree, model: Model) -> dict[str, Drawn]:
     at = trace.n_prompt + 3
     why = model.explain(trace, at, contrast=" zzz", also=("components", "regions"))
     hostile = model.score(f"x = '{HOSTILE}'\n")
-    return {"trace": trace, "tree": tree, "why": why, "model": model, "hostile": hostile}
+    explored = model.explore(f"x = '{HOSTILE}'\n", width=2, depth=2, horizon=4, outcome="bytes")
+    return {
+        "trace": trace, "tree": tree, "why": why, "model": model, "hostile": hostile,
+        "explored": explored,
+    }  # fmt: skip
 
 
 def test_nothing_runs_and_nothing_is_fetched(
@@ -78,7 +82,7 @@ def test_nothing_runs_and_nothing_is_fetched(
             assert "\u202e" not in whole and "\x1b" not in whole
             assert thing.save_html(tmp_path / "a.html", name).read_text() == whole
             drawn += 1
-    assert drawn == 4 + 2 + 1 + 1 + 2
+    assert drawn == 4 + 2 + 1 + 1 + 2 + 1
     assert HOSTILE[:20] in Reader(tree.html("beside")).text  # it is shown, as text
     with pytest.raises(UnknownName, match="known: attention, heads, icicle, tokens"):
         trace.draw("nothing")
@@ -206,3 +210,19 @@ def test_no_stray_warnings_at_import() -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stderr[-500:]
     assert ts.load is not None
+
+
+def test_outcomes_show_the_whole_mass(bundled: Model) -> None:
+    found = bundled.explore("for i in range(", width=3, depth=2, horizon=6, outcome="bytes")
+    reader = Reader(found.html())
+    bar = [
+        float(re.findall(r"flex:([\d.]+)", a["style"] or "")[0])
+        for tag, a in reader.tags if tag == "i" and "flex" in (a.get("style") or "")
+    ]  # fmt: skip
+    assert sum(bar) == pytest.approx(1.0, abs=1e-4)  # what is unexplored is part of it
+    assert bar[-1] == pytest.approx(found.unexplored.total, abs=1e-6)
+    for outcome in found.outcomes:
+        assert f"{outcome.mass:.4f}[{outcome.low:.4f}, {outcome.high:.4f}]" in reader.text
+    assert f"{found.unexplored.total:.4f}unexplored" in reader.text
+    drawn = bundled.explore("x = ", way="sampled", draws=20, horizon=3)
+    assert "Wilson" in drawn.html()

@@ -129,3 +129,19 @@ def test_held_out_functions_are_cut_after_their_docstring() -> None:
     assert parses(function, "        return self\n")
     assert not parses(function, "        return (\n")
     assert not parses(function, "\n")
+
+
+def test_a_second_leg_begins_with_published_weights_and_warms_up_again(tmp_path: Path) -> None:
+    first = run()
+    first.step()
+    export(first.model, TOKENIZER, tmp_path)
+    longer = dataclasses.replace(TOY, tokens=128 * 20, begun=0.3, warmup=0.1)
+    second = run(longer)
+    second.begin_with(tmp_path)
+    assert second.done == pytest.approx(0.3)
+    for old, new in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.allclose(old, new, atol=2e-3)  # they were stored in 16 bits
+    assert longer.rate(0.3) < 0.1
+    assert longer.rate(0.45) == 1
+    with pytest.raises(ValueError, match="another shape"):
+        run(dataclasses.replace(longer, layers=3)).begin_with(tmp_path)

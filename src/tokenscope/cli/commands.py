@@ -21,6 +21,7 @@ from tokenscope.cli import (
     doctor,
     explain,
     explore,
+    invented,
     ledger,
     likelihood,
     look,
@@ -45,6 +46,7 @@ for command in (
     causes.heads, structure.structure, explore.explore, compare.compare, ledger.ledger,
     replay.replay,
     bench.bench, audit.audit, audit.rules, likelihood.likelihood, likelihood.learn_edits,
+    invented.invented,
     doctor.doctor, backup.backup, backup.restore, backup.purge, completion.completion,
     records.records, records.verify, records.bom,
 ):  # fmt: skip

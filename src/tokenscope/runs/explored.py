@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from tokenscope.runs.forked import label_of
 from tokenscope.runs.settings import Settings
 from tokenscope.trace.alternatives import Alternatives
 from tokenscope.trace.columns import F32
+from tokenscope.trace.drawn import Drawn
 from tokenscope.trace.join import Part, join
 from tokenscope.trace.origin import Origin
 from tokenscope.trace.record import Trace
@@ -95,12 +96,14 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class Explored:
+class Explored(Drawn):
     """Branches with their masses, outcomes, and the mass that is unexplored.
 
     ``branches``: see ``explore.frontier``; sum of their masses + ``unexplored.total`` = 1.
     ``outcome_of``: branch name -> the name of its outcome. ``base``: the trace up to ``at``.
     """
+
+    pictures: ClassVar[tuple[str, ...]] = ("outcomes",)
 
     ask: Ask
     at: int
