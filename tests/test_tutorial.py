@@ -65,7 +65,7 @@ def test_no_stray_warnings(executed: Any) -> None:
 
 def test_the_story_holds(executed: Any) -> None:
     """What the words between the cells say is what the cells show."""
-    assert "' x'   <- chosen" in printed(executed) and "' y'" in printed(executed)
+    assert "' width'   <- chosen" in printed(executed) and "' height'" in printed(executed)
     assert "Ban" in printed(executed)
     assert "tokens shared" in output(executed, "branch =", "text/html")
     assert "why" in output(executed, "why =", "text/html")

@@ -80,9 +80,12 @@ def test_stdout_is_the_continuation_alone(capsys: pytest.CaptureFixture[str]) ->
         assert "8 tokens after" in err
     assert run(["generate", "def f(x):", "-n", "8", "--whole"]) == 0
     assert capsys.readouterr().out.startswith("def f(x):" + text)
-    branch = made(capsys, "fork", "a.trace", "--at", "9", "--token", " y", "--save", "b.trace")
-    assert run(["fork", "a.trace", "--at", "9", "--token", " y"]) == 0
-    assert capsys.readouterr().out.rstrip("\n") == branch["text"][len("def f(x):") :].rstrip("\n")
+    listed = found["tokens"][9]["alternatives"]
+    for token in (listed[1]["text"], " zebra"):  # one that was measured, and one that is given
+        branch = made(capsys, "fork", "a.trace", "--at", "9", "--token", token)
+        assert run(["fork", "a.trace", "--at", "9", "--token", token]) == 0
+        own = branch["text"][len("def f(x):") :]
+        assert token in own and capsys.readouterr().out.rstrip("\n") == own.rstrip("\n")
 
 
 def test_infill_of_a_file_with_a_hole(capsys: pytest.CaptureFixture[str]) -> None:

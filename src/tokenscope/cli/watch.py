@@ -90,8 +90,11 @@ def paint(run: Run | Windows, painter: Painter | None, around: tuple[str, str] =
         if painter is not None and len(step.tokens):
             if painter.column not in step.columns:
                 run.trace.column_of(painter.column)  # raises, and names the columns there are
-            values = step.columns[painter.column].tolist()
-            painter.tokens(step.tokens, values, step.prompt and not scoring)
+            # what a branch was given is part of what it says: only the prompt is no text of its own
+            values, size = step.columns[painter.column].tolist(), len(step.tokens)
+            cut = min(max(begin - (step.end - size), 0), size)
+            painter.tokens(step.tokens.slice(0, cut), values[:cut], True)
+            painter.tokens(step.tokens.slice(cut, size), values[cut:], False)
     if painter is not None:
         painter.finish(around[1])
 

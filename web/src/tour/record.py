@@ -19,7 +19,7 @@ def clean(path):
 
 
 def run(command, timeout=30):
-    return subprocess.run(command, timeout=timeout, shell="""
+    return subprocess.run(command, timeout=timeout, check=True, shell="""
 OTHER = "False"
 
 
