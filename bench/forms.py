@@ -2,14 +2,14 @@
 
 ``python -m bench.forms --json [--model smollm2] [--forms int8,gguf] [--into FILE] [--seconds 60]``
 
-``plain`` is ``transformers`` alone (float32, sdpa, greedy, with cache). Each form is measured beside
-it: both live in processes of their own, loaded once, and take turns, so that a slow minute of the
-machine meets both; after ``--seconds`` no further round begins. The others decode the same prompt
-with TokenScope: ``recorded`` with all columns, ten alternatives and the attention rows of every
-head, ``bare`` without alternatives and rows; neither speculates. Peaks are those of the whole
-process (VmHWM), of llama.cpp's worker too. ``--into`` keeps what was measured after every form, and
-leaves out the forms that it already holds. GGUF rows need the extra and ``tokenscope models get
-smollm2``.
+``plain`` is ``transformers`` alone (float32, sdpa, greedy, with cache). Each form is measured
+beside it: both live in processes of their own, loaded once, and take turns, so that a slow minute
+of the machine meets both; after ``--seconds`` and three rounds no further one begins. The others
+decode the same prompt with TokenScope: ``recorded`` with all columns, ten alternatives and the
+attention rows of every head, ``bare`` without alternatives and rows; neither speculates. Peaks are
+those of the whole process (VmHWM), of llama.cpp's worker too. ``--into`` keeps what was measured
+after every form, and leaves out the forms that it already holds. GGUF rows need the extra and
+``tokenscope models get smollm2``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ PROMPT = (
     "def read_table(path, separator=','):\n    rows = []\n    with open(path) as file:\n"
     "        for line in file:\n"
 )
+LEAST = 3  # rounds
 FORMS = ("float32", "int8", "gguf")
 
 
@@ -102,7 +103,7 @@ def beside_plain(form: str, model: str, tokens: int, seconds: float) -> dict[str
         if not child.stdout.readline():
             raise SystemExit(f"{form}: a child ended with {child.wait()}")
     rounds = 0
-    while not rounds or time.monotonic() - began < seconds:
+    while rounds < LEAST or time.monotonic() - began < seconds:
         rounds += 1
         for name, child in children.items():
             assert child.stdin is not None and child.stdout is not None
