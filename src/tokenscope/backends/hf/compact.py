@@ -144,6 +144,7 @@ class CompactStep:
             self.note = "weights are not packed a second time: memory is short"
         self._cos = self._sin = torch.empty(0, self.width)
         self._slab: Slab | None = None
+        self._last: Batch | None = None  # holds its states: dropped when one of them rests
 
     def _matrices(self) -> list[Matrix]:
         inner = [m for w in self.layers for m in (w.qkv, w.out, w.gate_up, w.down)]
@@ -191,11 +192,13 @@ class CompactStep:
         caches, counts = [f.cache for f in feeds], [len(f.ids) for f in feeds]
         like = self.embedding.new_empty(1, self.kv_heads, 1, self.width)
         self._slab = slab = seated(self._slab, caches, counts, like)
-        return Batch(slab, caches, counts, self.kv_heads, self.heads // self.kv_heads)
+        group = self.heads // self.kv_heads
+        self._last = batch = Batch(slab, caches, counts, self.kv_heads, group, self._last)
+        return batch
 
     def rest(self) -> None:
         """Give the slab's memory back once no state has a part in it. From any thread."""
-        slab = self._slab
+        self._last, slab = None, self._slab
         if slab is not None and len(slab.free()) == slab.rows:
             self._slab = None
 

@@ -67,7 +67,7 @@ class Int8Step(CompactStep):
         self.layers = [_layer(x) for x in inner.layers]
         self.packed_bytes, self.note = 0, ""
         self._cos = self._sin = torch.empty(0, self.width)
-        self._slab = None
+        self._slab = self._last = None
 
 
 def suits(model: Any) -> bool:
