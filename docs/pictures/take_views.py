@@ -1,10 +1,14 @@
-"""Take the pictures of Attention, What if and Models anew: `python docs/pictures/take_views.py`.
+"""Take the pictures of Attention, What if, Compare and Models anew.
 
-Starts a server with the bundled model and sessions of its own; writes attention-light.png,
-whatif-light.png and models-light.png here.
+`python docs/pictures/take_views.py [NAME ...]` starts a server with the bundled model and sessions
+of its own; writes attention-light.png, whatif-light.png, compare-light.png and models-light.png
+here. A picture needs those before it: the names say which to keep.
 """
 
 from __future__ import annotations
+
+import sys
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Page
 from served import ENDED, HERE, served
@@ -47,6 +51,22 @@ def whatif(page: Page) -> None:
     page.wait_for_selector(".surface .tk.changes", timeout=120_000)
 
 
+def compare(page: Page) -> None:
+    """The same text under the same model in int8."""
+    at = urlsplit(page.url)
+    house = f"{at.scheme}://{at.netloc}"
+    form = {"address": "bundled", "dtype": "int8", "max_memory": None}
+    page.request.post(f"{house}/api/models", data=form, headers={"origin": house})
+    page.reload()
+    page.wait_for_selector(".surface .tk")
+    page.keyboard.press("z")
+    page.locator("aside .choices button").first.click()
+    page.wait_for_selector(".flips button", timeout=120_000)
+    page.get_by_role("switch", name="Exact").click()
+    page.wait_for_selector("text=whole distributions", timeout=120_000)
+    page.locator(".flips button").first.click()
+
+
 def models(page: Page) -> None:
     """What is at hand."""
     page.get_by_role("navigation", name="Views").get_by_role("button", name="Models").click()
@@ -54,12 +74,14 @@ def models(page: Page) -> None:
 
 
 def main() -> None:
-    """The three pictures."""
+    """The pictures, or those that are named."""
+    jobs = {"attention": attention, "whatif": whatif, "compare": compare, "models": models}
     with served("--recorder") as page:
-        for name, job in (("attention", attention), ("whatif", whatif), ("models", models)):
+        for name, job in jobs.items():
             job(page)
             page.wait_for_timeout(600)
-            page.screenshot(path=HERE / f"{name}-light.png")
+            if not sys.argv[1:] or name in sys.argv[1:]:
+                page.screenshot(path=HERE / f"{name}-light.png")
 
 
 if __name__ == "__main__":

@@ -70,8 +70,11 @@ def test_any_company_gives_what_each_has_alone(
             feeds.append(Feed(state, ids, rows, None))
             alone.append(backend.extend(Feed(twin, ids, rows, None)))
             pairs[which] = (state, [*seen, *ids])
-        for got, want in zip(backend.extend_many(feeds), alone, strict=True):
+        for feed, got, want in zip(feeds, backend.extend_many(feeds), alone, strict=True):
             same(got, want)
+            if isinstance(got.attention, RowsOf):
+                keys = got.attention.batch.keys()[got.attention.state]
+                assert keys[keys >= 0].tolist() == list(range(len(feed.state.ids)))
         which = int(random.integers(len(pairs)))
         state, seen = pairs[which]
         match turn % 7:

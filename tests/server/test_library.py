@@ -91,6 +91,22 @@ def test_a_model_is_planned_offered_in_another_form_and_loaded_beside_itself(
     assert not rough["exact"] and rough["flips"] == moved["flips"]
     assert rough["kl_mean"] <= moved["kl_mean"] + 1e-6, "of tops: a lower bound"
     assert served.client.get(f"/api/nodes/{one}/drift/{node}").status_code == 409
+    assert moved["over"] == "tokens" and moved["mean_apart"]["kl"] == moved["kl_mean"]
+    assert [c["a"] for c in moved["cells"]] == [c["b"] for c in moved["cells"]]
+    assert sum(c["flip"] is not None for c in moved["cells"]) == moved["places"]
+
+    # what one model wrote is read by the other: the very ids, once
+    told = served.client.post(f"/api/nodes/{node}/read", json={"model": "bundled"}).json()
+    assert [e["type"] for _, m in served.view(run=told["run"]) if (e := m.get("event"))][
+        -1
+    ] == "end"
+    twin = served.house.store.trace(told["node"])
+    assert twin.ids.tolist() == trace.ids.tolist() and twin.origin.dtype == "float32"
+    again = served.client.post(f"/api/nodes/{node}/read", json={"model": "bundled"}).json()
+    assert again == {"node": told["node"], "run": None}
+    beside = served.client.get(f"/api/nodes/{node}/drift/{told['node']}?exact=true").json()
+    gaps = [d for d in beside["differences"][0] if d is not None]
+    assert gaps and max(map(abs, gaps)) < 0.5 and any(gaps)
 
 
 def test_loading_can_be_stopped(tmp_path: Path) -> None:

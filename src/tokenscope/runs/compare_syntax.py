@@ -14,11 +14,15 @@ from tokenscope.code.views import structure
 from tokenscope.errors import AbilityError, InputError
 from tokenscope.explore.aligned import Cell
 from tokenscope.runs.compare import ADDED, Compared, compare
+from tokenscope.runs.generate import begin, score
+from tokenscope.runs.settings import Settings
+from tokenscope.trace.origin import Request
 from tokenscope.trace.record import Trace
 from tokenscope.trace.regions import CATEGORIES
 
 if TYPE_CHECKING:
     from tokenscope.decode.engine import Engine
+    from tokenscope.runs.run import Run
 
 COLUMNS = ("surprisal", "entropy")
 
@@ -41,15 +45,16 @@ class Flip:
 @dataclass(frozen=True, eq=False)
 class Drift:
     """``trace``: the first one, with ``<column>_difference`` (second less first, NaN where there is
-    none), ``flip`` (1 or 0) and ``kl_between`` (nats). ``categories``: a row per kind of syntax,
-    most moved first. ``places``: positions at which both choices are known; ``exact``: the KL is of
-    whole distributions, else a lower bound."""
+    none), ``flip`` (1 or 0) and ``kl_between`` (nats). ``kinds``: the kind of syntax of each cell;
+    ``categories``: a row per kind, most moved first. ``places``: positions at which both choices
+    are known; ``exact``: the KL is of whole distributions, else a lower bound."""
 
     trace: Trace
     flips: tuple[Flip, ...]
     categories: tuple[dict[str, Any], ...]
     places: int
     exact: bool
+    kinds: tuple[str, ...] = ()
 
     @property
     def flipped(self) -> float | None:
@@ -85,6 +90,19 @@ def compare_models(one: Engine, two: Engine, text: str, *, language: str = "") -
     return compare(a, b, (one, two) if both else (None, None))
 
 
+def read_by(engine: Engine, trace: Trace, *, alternatives: int = 10) -> Run:
+    """A trace's text read by another model, every token measured (teacher forcing), to be held
+    beside it: the very ids where both have the same tokens (marks of a chat, too), else its text.
+
+    Raises CapacityError where it does not fit, InputError.
+    """
+    if trace.origin.tokenizer_digest != engine.info.tokenizer_digest:
+        return score(engine, trace.text, language=trace.language, alternatives=alternatives)
+    settings = Settings(max_new_tokens=0, alternatives=alternatives, attention="none")
+    asked = Request(prompt=trace.text, start_token=trace.tokens.labels.get(0, ""))
+    return begin(engine, trace.tokens, "score", settings, language=trace.language, request=asked)
+
+
 def drift(
     found: Compared, columns: Sequence[str] = COLUMNS, language: str | None = None
 ) -> Drift:  # fmt: skip
@@ -116,7 +134,7 @@ def drift(
     first = f"{columns[0]}_moved" if columns else "flips"
     table.sort(key=lambda r: -(r[first] or 0) * r["cells"])
     there = tuple(f for f in flips.values() if f is not None)
-    return Drift(made, there, tuple(table), len(flips), exact)
+    return Drift(made, there, tuple(table), len(flips), exact, tuple(kinds))
 
 
 def _kinds(found: Compared, held: Alignment) -> list[str]:

@@ -61,8 +61,9 @@ def _response(
         node_a=node, node_b=other, model_a=one.origin.model, model_b=two.origin.model,
         **{n: plain[n] for n in ("same_text", "same_shape", "same_tokenizer", "mean_apart")},
         exact=bool(found.apart) and all(x.exact for x in found.apart.values()),
-        fork=plain["fork"], at_fork=_apart(found.at_fork), after_fork=_apart(found.after_fork),
-        meets=plain["meets"], joint_logprob=plain["joint_logprob"], columns=names,
+        fork=plain["fork"], at_fork=apart_info(found.at_fork),
+        after_fork=apart_info(found.after_fork), meets=plain["meets"],
+        joint_logprob=plain["joint_logprob"], columns=names,
         cells=list(_cells(found, plain["cells"], names)), syntax=plain["syntax"],
         rollups=[
             wire.ComparedRollup(column=n, rows=[_pair(r) for r in _rows(found.rollup(n, by))])
@@ -79,12 +80,13 @@ def _cells(
     for number, row in enumerate(rows):
         yield wire.ComparedCell(
             **{n: row[n] for n in ("a", "b", "same", "text_a", "text_b")},
-            apart=_apart(found.apart.get(number)),
+            apart=apart_info(found.apart.get(number)),
             values_a=[row[f"{n}_a"] for n in names], values_b=[row[f"{n}_b"] for n in names],
         )  # fmt: skip
 
 
-def _apart(apart: Apart | None) -> wire.ApartInfo | None:
+def apart_info(apart: Apart | None) -> wire.ApartInfo | None:
+    """On the wire; a KL that is not finite is null."""
     if apart is None:
         return None
     kl = apart.kl if apart.kl is not None and math.isfinite(apart.kl) else None

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from tokenscope.server.wire import Response
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tokenscope.server.compare_wire import ApartInfo, ApartMeans
+from tokenscope.server.wire import ModelId, Request, Response
+
+
+class ReadRequest(Request):
+    """Whose turn it is to read a branch that another model wrote."""
+
+    model: ModelId
+    alternatives: Annotated[int, Field(ge=0, le=100)] = 10
+
+
+class ReadInfo(Response):
+    """``node``: the branch that holds the same text as that model reads it; ``run``: the job that
+    writes it, null where it was read before."""
+
+    node: str
+    run: str | None
 
 
 class FlipInfo(Response):
@@ -43,11 +63,24 @@ class MovedCategory(Response):
     places: int
 
 
+class DriftCell(Response):
+    """Tokens ``a`` = [start, end) of one side beside ``b`` of the other, of the same bytes unless
+    one is empty. ``flip``: null where a choice is not known; ``apart``: as in CompareResponse."""
+
+    a: list[int]
+    b: list[int]
+    category: str
+    flip: bool | None
+    apart: ApartInfo | None
+
+
 class DriftResponse(Response):
-    """``differences``: per column asked for, a number per token of the first branch (second less
-    first; null where there is none); ``kl``: nats per token where known. ``places``: positions at
-    which both choices are known; ``flipped``: the share at which they differ. Categories: most
-    moved first."""
+    """``cells``: both beside each other, in order. ``differences``: per column asked for, a number
+    per token of the first branch (second less first; null where there is none); ``kl``: nats per
+    token where known. ``places``: positions at which both choices are known; ``flipped``: the share
+    at which they differ. Categories: most moved first. ``mean_apart``: over the places where
+    distributions could be held beside each other; ``over``: of what they are (the next byte, with
+    two vocabularies), null without any."""
 
     same_tokenizer: bool
     exact: bool
@@ -59,3 +92,6 @@ class DriftResponse(Response):
     columns: list[str]
     differences: list[list[float | None]]
     kl: list[float | None]
+    cells: list[DriftCell]
+    mean_apart: ApartMeans
+    over: Literal["tokens", "bytes"] | None

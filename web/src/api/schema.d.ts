@@ -852,6 +852,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/nodes/{node}/read": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Read Route
+         * @description A branch's text read by another model, as a root of the same session; where that model has
+         *     read it before, that root.
+         */
+        post: operations["read_route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/nodes/{node}/restore": {
         parameters: {
             query?: never;
@@ -2249,6 +2270,22 @@ export interface components {
             type: "done";
         };
         /**
+         * DriftCell
+         * @description Tokens ``a`` = [start, end) of one side beside ``b`` of the other, of the same bytes unless
+         *     one is empty. ``flip``: null where a choice is not known; ``apart``: as in CompareResponse.
+         */
+        DriftCell: {
+            /** A */
+            a: number[];
+            apart: components["schemas"]["ApartInfo"] | null;
+            /** B */
+            b: number[];
+            /** Category */
+            category: string;
+            /** Flip */
+            flip: boolean | null;
+        };
+        /**
          * DriftInfo
          * @description Drift from the baseline over tokens of one kind.
          */
@@ -2264,14 +2301,18 @@ export interface components {
         };
         /**
          * DriftResponse
-         * @description ``differences``: per column asked for, a number per token of the first branch (second less
-         *     first; null where there is none); ``kl``: nats per token where known. ``places``: positions at
-         *     which both choices are known; ``flipped``: the share at which they differ. Categories: most
-         *     moved first.
+         * @description ``cells``: both beside each other, in order. ``differences``: per column asked for, a number
+         *     per token of the first branch (second less first; null where there is none); ``kl``: nats per
+         *     token where known. ``places``: positions at which both choices are known; ``flipped``: the share
+         *     at which they differ. Categories: most moved first. ``mean_apart``: over the places where
+         *     distributions could be held beside each other; ``over``: of what they are (the next byte, with
+         *     two vocabularies), null without any.
          */
         DriftResponse: {
             /** Categories */
             categories: components["schemas"]["MovedCategory"][];
+            /** Cells */
+            cells: components["schemas"]["DriftCell"][];
             /** Columns */
             columns: string[];
             /** Differences */
@@ -2286,6 +2327,9 @@ export interface components {
             kl: (number | null)[];
             /** Kl Mean */
             kl_mean: number | null;
+            mean_apart: components["schemas"]["ApartMeans"];
+            /** Over */
+            over: ("tokens" | "bytes") | null;
             /** Places */
             places: number;
             /** Same Tokenizer */
@@ -4222,6 +4266,30 @@ export interface components {
             type: "progress";
             /** What */
             what: string;
+        };
+        /**
+         * ReadInfo
+         * @description ``node``: the branch that holds the same text as that model reads it; ``run``: the job that
+         *     writes it, null where it was read before.
+         */
+        ReadInfo: {
+            /** Node */
+            node: string;
+            /** Run */
+            run: string | null;
+        };
+        /**
+         * ReadRequest
+         * @description Whose turn it is to read a branch that another model wrote.
+         */
+        ReadRequest: {
+            /**
+             * Alternatives
+             * @default 10
+             */
+            alternatives?: number;
+            /** Model */
+            model: string;
         };
         /**
          * ReasonInfo
@@ -6653,6 +6721,41 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            /** @description Refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    read_route: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReadRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReadInfo"];
                 };
             };
             /** @description Refused. */

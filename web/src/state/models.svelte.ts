@@ -37,10 +37,15 @@ class Models {
     }
   }
 
+  /** Resolves when it is loaded; throws where it cannot be. */
+  async ready(id: string): Promise<void> {
+    if (this.list.find((m) => m.id === id)?.state !== 'loaded') await this.load(id)
+  }
+
   /** New prompts go to this model; it is loaded first where it is not. Resolves when it is. */
   async choose(id: string): Promise<void> {
     try {
-      if (this.list.find((m) => m.id === id)?.state !== 'loaded') await this.load(id)
+      await this.ready(id)
       model.info = await api.model(undefined, id)
       this.chosen = id
     } catch (cause) {

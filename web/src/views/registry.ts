@@ -8,6 +8,7 @@ import type { Abilities } from '../api/types'
 import { focus } from '../state/focus.svelte'
 import Attention from './attention/Attention.svelte'
 import Audit from './audit/Audit.svelte'
+import Compare from './compare/Compare.svelte'
 import Ledger from './ledger/Ledger.svelte'
 import Models from './models/Models.svelte'
 import Scope from './scope/Scope.svelte'
@@ -61,6 +62,12 @@ export const views: Record<string, View> = {
     component: WhatIf,
     key: 'v',
     lacks: (can) => (can.fork === 'none' ? 'This model cannot branch.' : null),
+  },
+  compare: {
+    title: 'Compare',
+    question: 'What does another model say of the same text, and where would it choose otherwise?',
+    component: Compare,
+    key: 'z',
   },
   ledger: {
     title: 'Ledger',

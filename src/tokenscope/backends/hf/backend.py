@@ -174,7 +174,10 @@ class TransformersBackend:
         return [out[n] for n in range(len(feeds))]
 
     def _lean(self, feed: Feed) -> bool:
-        return self.compact is not None and feed.state.plain and not feed.changes
+        return (
+            self.compact is not None and feed.state.plain and not feed.changes
+            and self.compact.takes(len(feed.state.ids), len(feed.ids))
+        )  # fmt: skip
 
     def _extend_lean(self, feeds: Sequence[Feed]) -> list[Extension]:
         """The tokens of all feeds through the weights together."""

@@ -39,13 +39,14 @@ class Batch:
 
     def __init__(
         self, slab: Slab, caches: Sequence[Sequence[GrowingLayer]], counts: Sequence[int],
-        kv: int, group: int, last: Batch | None = None,
+        kv: int, group: int, softcap: float | None = None, last: Batch | None = None,
     ) -> None:  # fmt: skip
         """``counts``: new tokens of each state; room for them is claimed here, in all layers.
 
         ``last``: the pass before. Where the same states take one token more each, as they do most
         of the time, what it knew is carried on.
         """
+        self.softcap = softcap
         rows = [c[0].parts[-1][0].row for c in caches]
         self.order = sorted(range(len(rows)), key=rows.__getitem__)
         self.slab, self.kv, self.group = slab, kv, group
@@ -197,6 +198,8 @@ class Batch:
         scores = torch.bmm(q, held[0].transpose(1, 2)).view(states, kv, queries, group, -1)
         if self._shared:
             scores = torch.cat([self._before(number, q), scores], dim=-1)
+        if self.softcap is not None:
+            scores = scores.div_(self.softcap).tanh_().mul_(self.softcap)
         if self._mask is not None:
             scores += self._mask
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenscope.backends.hf.checkpoint import Checkpoint
+from tokenscope.backends.hf.lean import READERS
 from tokenscope.backends.need import MB, Need
 
 BASE = 430 * MB  # Python, torch, transformers and what they keep once a model has been run
@@ -20,7 +21,6 @@ SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 INT8 = "int8"
 PROBE = 285  # tokens of the text by which int8 is compared with the unquantised weights
 PACKED_MOST = 1 << 30
-LEAN = ("llama", "mistral", "qwen2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
         tied="lm_head.weight" not in checkpoint.tensors,
         cached=2 * attention_layers(config) * kv * width, hidden=hidden,
         inner=get("intermediate_size", "n_inner", "ffn_dim") or 4 * hidden, vocab=vocab,
-        context=context or None, lean=config.get("model_type") in LEAN,
+        context=context or None, lean=config.get("model_type") in READERS,
     )  # fmt: skip
 
 

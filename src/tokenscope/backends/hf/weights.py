@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from tokenscope.backends import loading
+from tokenscope.backends import loading, room
 from tokenscope.backends.hf import int8_load, offload
 from tokenscope.backends.hf.checkpoint import Checkpoint
 from tokenscope.backends.hf.claims import brief
@@ -15,6 +16,7 @@ from tokenscope.control import Cancelled
 from tokenscope.errors import CapacityError, ModelError
 
 FEW = 5
+STORED = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 def load_weights(checkpoint: Checkpoint, way: Way, device: torch.device) -> tuple[Any, list[str]]:
@@ -31,7 +33,8 @@ def load_weights(checkpoint: Checkpoint, way: Way, device: torch.device) -> tupl
     kind, coded = way.kind, way.name == INT8
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    loading.heard_by_transformers()
+    copied = coded or STORED.get(kind) not in checkpoint.dtypes  # else tensors may be the pages
+    loading.heard_by_transformers(partial(room.let_go, checkpoint.weights) if copied else None)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             checkpoint.path, dtype=kind, local_files_only=True, trust_remote_code=False,
