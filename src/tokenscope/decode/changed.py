@@ -72,7 +72,8 @@ def distribution(sampler: Sampler, logits: torch.Tensor, seen: Sequence[int]) ->
         return whole
     ids, logq = truncated([sampler], z[None])
     if ids is None:
-        return logq[0]
-    out = np.full(z.shape[0], -np.inf)
+        whole = logq[0]
+        return whole
+    out: F64 = np.full(z.shape[0], -np.inf)
     out[ids[0]] = logq[0]
     return out

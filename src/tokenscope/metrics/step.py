@@ -105,9 +105,9 @@ class Distribution:
                 out[n] = np.count_nonzero(held > logit) + np.count_nonzero(held[:target] == logit)
         elif rest:
             at = torch.tensor(rest, device=self.logits.device)
-            z, logits, targets = self.logits[at], self.target_logit[at], self.targets[at, None]
-            smaller = torch.arange(z.shape[1], device=z.device) < targets
-            counts = (z > logits).sum(1) + ((z == logits) & smaller).sum(1)
+            block, logits = self.logits[at], self.target_logit[at]
+            smaller = torch.arange(block.shape[1], device=block.device) < self.targets[at, None]
+            counts = (block > logits).sum(1) + ((block == logits) & smaller).sum(1)
             for n, count in zip(rest, counts.tolist(), strict=True):
                 out[n] = count
         return torch.tensor(out, dtype=torch.float32, device=self.logits.device)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tokenscope.backends.hf.cache import GrowingLayer
+from tokenscope.backends.hf.cache import Block, GrowingLayer
 from tokenscope.backends.hf.slab import Slab
 from tokenscope.backends.protocol import RowBatch, RowsOf
 
@@ -36,6 +36,21 @@ class _Shared:
 
 class Batch:
     """One pass: S states, each with 1 to Q new tokens, taken in the ``order`` of their rows."""
+
+    first: int
+    slots: list[int]
+    states: int
+    queries: int
+    past: list[int]
+    before: list[int]  # tokens in the slab, before this pass
+    tail: int
+    prefix: int
+    _write: torch.Tensor
+    _spread: torch.Tensor | None
+    _keys: NDArray[np.int32] | None
+    _mask: torch.Tensor | None
+    _shared: list[_Shared]
+    _tails: list[tuple[Block, int]]
 
     def __init__(
         self, slab: Slab, caches: Sequence[Sequence[GrowingLayer]], counts: Sequence[int],
@@ -106,7 +121,7 @@ class Batch:
         self.slots = [r - self.first for r in rows]
         self.states, self.queries = last - self.first, max(counts)
         self.past = [c[0].length for c in caches]
-        self.before = [c[0].parts[-1][1] for c in caches]  # tokens in the slab, before this pass
+        self.before = [c[0].parts[-1][1] for c in caches]
         self.tail = max(b + n for b, n in zip(self.before, counts, strict=True))
         self._shared = self._areas()
         self.prefix = max((s.at + s.width for s in self._shared), default=0)
@@ -117,12 +132,12 @@ class Batch:
         ]
         self._write = torch.tensor([i for w in where for i in w], device=device)
         # queries stand at slot * Q + j; with one token each and no gap that is their own order
-        self._spread: torch.Tensor | None = None
+        self._spread = None
         if self.queries > 1 or self.slots != list(range(self.states)):
             at = [s * self.queries + j for s, n in zip(self.slots, counts, strict=True)
                   for j in range(n)]  # fmt: skip
             self._spread = torch.tensor(at, device=device)
-        self._keys: NDArray[np.int32] | None = None
+        self._keys = None
         self._mask = self._masked(device)
         self._tails = [(c[0].parts[-1][0], len(c[0].parts)) for c in caches]
 
