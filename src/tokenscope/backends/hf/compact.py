@@ -97,6 +97,7 @@ class CompactStep:
         self.layers = [_layer(m, family, matrix) for m in family.layers]
         self._cos = self._sin = torch.empty(0, self.width)
         self._slab: Slab | None = None
+        self._last: Batch | None = None  # holds its states: dropped when one of them rests
 
     def takes(self, past: int, count: int) -> bool:
         """Whether ``count`` tokens after ``past`` may go this way: no further than a sliding
@@ -144,11 +145,13 @@ class CompactStep:
         like = self.embedding.new_empty(1, self.kv_heads, 1, self.width)
         self._slab = slab = seated(self._slab, caches, counts, like)
         group = self.heads // self.kv_heads
-        return Batch(slab, caches, counts, self.kv_heads, group, self.family.softcap)
+        cap, last = self.family.softcap, self._last
+        self._last = batch = Batch(slab, caches, counts, self.kv_heads, group, cap, last)
+        return batch
 
     def rest(self) -> None:
         """Give the slab's memory back once no state has a part in it. From any thread."""
-        slab = self._slab
+        self._last, slab = None, self._slab
         if slab is not None and len(slab.free()) == slab.rows:
             self._slab = None
 
