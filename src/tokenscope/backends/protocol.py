@@ -156,6 +156,14 @@ Scores = Full | Top
 
 
 @dataclass(frozen=True, slots=True)
+class Hidden:
+    """A change of a feed of one id: its query cannot read the key at position ``key``, in any layer
+    or head; the other keys take the weight over. The state is of no use for more afterwards."""
+
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
 class Feed:
     """What decoding wants done: these ids to this state.
 
