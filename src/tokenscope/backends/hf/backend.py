@@ -267,14 +267,14 @@ class TransformersBackend:
                 found = (getattr(out, "attentions", None) or ()) if last > 0 else ()
                 attention = [a[0, :, -last:].float() for a in found if a is not None]
             state.inner = tuple(getattr(module, name) for module, name in self._inner)
-            attention = [_placed(rows, past + n) for rows in attention]
+            attention = [_placed(rows.to(self.device), past + n) for rows in attention]
             state.ids.extend(int(i) for i in ids)
             if not wanted:
                 return Extension(None, attention)
             if self._splits:
                 hidden = out.last_hidden_state[0, n - wanted :]
                 return Extension(deferred.scores(hidden, self.model), attention)
-            return Extension(Full(out.logits[0, -wanted:].float()), attention)
+            return Extension(Full(out.logits[0, -wanted:].to(self.device).float()), attention)
 
     @cached_property
     def anatomy(self) -> Anatomy:

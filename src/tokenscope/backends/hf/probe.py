@@ -195,6 +195,7 @@ def _difference(
         worst = _larger(worst, (got - logits[start:end]).abs().max() / scale)
         for rows, want in zip([sink.rows[i] for i in layers], reference, strict=True):
             kept = end - rows.shape[-1]  # a memory that keeps a window has dropped the keys before
+            rows = rows.to(want.device)  # layers may lie on several
             worst = _larger(worst, (rows - want[:, start:end, kept:end]).abs().max())
     return worst, layers
 
