@@ -17,6 +17,7 @@ from tokenscope.backends.hf import chat, quality, recorder, spread
 from tokenscope.backends.hf import claims as claimed
 from tokenscope.backends.hf.backend import TransformersBackend
 from tokenscope.backends.hf.checkpoint import Checkpoint, digest, inspect
+from tokenscope.backends.hf.experts import routers
 from tokenscope.backends.hf.hub import network, snapshot
 from tokenscope.backends.hf.infill import find_marks
 from tokenscope.backends.hf.probe import probe
@@ -145,6 +146,7 @@ def _open(
         attention_layers=found.layers,
         state_bytes_per_token=2 * len(found.layers) * kv_heads * width * size,
         weight_bytes=_taken(model) + (found.compact.packed_bytes if found.compact else 0),
+        expert_layers=tuple(layer for layer, _ in routers(model)),
         notes=tuple(notes), versions=versions(),
         start_token="".join(vocabulary.label(i) or "" for i in start),
     )  # fmt: skip
