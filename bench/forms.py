@@ -1,13 +1,15 @@
 """One model in every form: speed against transformers' plain float32 ``generate``, and peak memory.
 
-``python -m bench.forms --json [--model smollm2] [--tokens 48] [--rounds 3]``
+``python -m bench.forms --json [--model smollm2] [--forms int8,gguf] [--into FILE] [--seconds 60]``
 
-Each form lives in a process of its own, loaded once; they take turns, so that a slow minute of the
-machine meets all of them. ``plain`` is ``transformers`` alone (float32, sdpa, greedy, with cache).
-The others decode the same prompt with TokenScope: ``recorded`` with all columns, ten alternatives
-and the attention rows of every head, ``bare`` without alternatives and rows; neither speculates.
-Peaks are those of the whole process (VmHWM), of llama.cpp's worker too. GGUF rows need the extra
-and ``tokenscope models get smollm2``.
+``plain`` is ``transformers`` alone (float32, sdpa, greedy, with cache). Each form is measured
+beside it: both live in processes of their own, loaded once, and take turns, so that a slow minute
+of the machine meets both; after ``--seconds`` and three rounds no further one begins. The others
+decode the same prompt with TokenScope: ``recorded`` with all columns, ten alternatives and the
+attention rows of every head, ``bare`` without alternatives and rows; neither speculates. Peaks are
+those of the whole process (VmHWM), of llama.cpp's worker too. ``--into`` keeps what was measured
+after every form, and leaves out the forms that it already holds. GGUF rows need the extra and
+``tokenscope models get smollm2``.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ PROMPT = (
     "def read_table(path, separator=','):\n    rows = []\n    with open(path) as file:\n"
     "        for line in file:\n"
 )
-FORMS = ("plain", "float32", "int8", "gguf")
+LEAST = 3  # rounds
+FORMS = ("float32", "int8", "gguf")
 
 
 def peak() -> int:
@@ -84,58 +87,71 @@ def serve(form: str, address: str, tokens: int) -> None:
         print(json.dumps({**told, "peak": peak()}), flush=True)
 
 
-def main() -> int:
-    """Run, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--tokens", type=int, default=48)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--forms", default=",".join(FORMS))
-    parser.add_argument("--child", default="", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        serve(options.child, options.model, options.tokens)
-        return 0
-    own = [sys.executable, "-m", "bench.forms", "--model", options.model,
-           "--tokens", str(options.tokens)]  # fmt: skip
+def beside_plain(form: str, model: str, tokens: int, seconds: float) -> dict[str, Any]:
+    """Speeds in tokens a second (medians), their ratios round by round, and peaks in MB."""
+    began = time.monotonic()
+    own = [sys.executable, "-m", "bench.forms", "--model", model, "--tokens", str(tokens)]
     children = {
-        form: subprocess.Popen([*own, "--child", form], stdin=subprocess.PIPE,
+        name: subprocess.Popen([*own, "--child", name], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, text=True)
-        for form in options.forms.split(",")
+        for name in ("plain", form)
     }  # fmt: skip
     held: dict[str, list[float]] = {}
     peaks: dict[str, int] = {}
     for child in children.values():
         assert child.stdout is not None
-        child.stdout.readline()
-    for _ in range(options.rounds):
-        for form, child in children.items():
+        if not child.stdout.readline():
+            raise SystemExit(f"{form}: a child ended with {child.wait()}")
+    rounds = 0
+    while rounds < LEAST or time.monotonic() - began < seconds:
+        rounds += 1
+        for name, child in children.items():
             assert child.stdin is not None and child.stdout is not None
             child.stdin.write("\n")
             child.stdin.flush()
             told = json.loads(child.stdout.readline())
-            peaks[form] = told.pop("peak")
-            for name, rate in told.items():
-                held.setdefault(form if name == form else f"{form} {name}", []).append(rate)
+            peaks[name] = round(told.pop("peak") / 1e6)
+            for kind, rate in told.items():
+                held.setdefault(kind, []).append(rate)
     for child in children.values():
         assert child.stdin is not None
         child.stdin.close()
         child.wait(30)
-    plain = held.get("plain", [float("nan")])
-    rows = {
-        name: {
-            "tokens_per_s": round(statistics.median(rates), 2),
-            "against_plain": round(
-                statistics.median(r / p for r, p in zip(rates, plain, strict=True)), 2
-            ),
-        }
-        for name, rates in held.items()
-    }
-    print(json.dumps({
-        "model": options.model, "tokens": options.tokens, "speed": rows,
-        "peak_mb": {f: round(b / 1e6) for f, b in peaks.items()},
-    }, indent=1))  # fmt: skip
+    plain = held["plain"]
+    return {
+        "rounds": rounds, "tokens": tokens, "peak_mb": peaks[form], "plain_peak_mb": peaks["plain"],
+        "tokens_per_s": {k: round(statistics.median(v), 2) for k, v in held.items()},
+        "against_plain": {
+            k: round(statistics.median(a / b for a, b in zip(v, plain, strict=True)), 2)
+            for k, v in held.items() if k != "plain"
+        },
+    }  # fmt: skip
+
+
+def main() -> int:
+    """Run, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--seconds", type=float, default=60.0, help="no round begins after that")
+    parser.add_argument("--forms", default=",".join(FORMS))
+    parser.add_argument("--into", type=Path, help="a file that keeps what was measured")
+    parser.add_argument("--child", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        serve(options.child, options.model, options.tokens)
+        return 0
+    found: dict[str, Any] = {}
+    if options.into is not None and options.into.is_file():
+        found = json.loads(options.into.read_text())
+    for form in options.forms.split(","):
+        if form in found:
+            continue
+        found[form] = beside_plain(form, options.model, options.tokens, options.seconds)
+        if options.into is not None:
+            options.into.write_text(json.dumps(found))
+    print(json.dumps({"model": options.model, "forms": found}, indent=1))
     return 0
 
 

@@ -18,7 +18,7 @@ from tokenscope import edits
 from tokenscope.backends.gguf.backend import GgufBackend
 from tokenscope.backends.gguf.load import load
 from tokenscope.backends.open import open_backend
-from tokenscope.backends.protocol import Feed
+from tokenscope.backends.protocol import Feed, Hidden
 from tokenscope.errors import AbilityError, CapacityError, InputError, ModelError
 from tokenscope.runs.model import Model
 
@@ -172,6 +172,43 @@ def test_tokens_are_left_out_of_a_gguf_file(
     assert not why.tables["regions"].refused and why.tables["lens"].refused
     with pytest.raises(AbilityError, match="needs the inside"):
         model.explain(trace, at=at, method="integrated_gradients")
+
+
+def test_keys_are_hidden_from_the_last_token_of_a_gguf_file(
+    backend: GgufBackend, bundled: Model, ids: list[int]
+) -> None:
+    """Knockout by llama.cpp's mask against transformers with a mask of its own, same weights."""
+    model = Model(backend)
+    trace = model.score(TEXT)
+    at = 17
+    why = model.explain(trace, at=at, method="attention_knockout")
+    module, a = bundled.backend.model, int(trace.ids[at])  # type: ignore[attr-defined]
+    whole = torch.tensor([[int(i) for i in trace.ids[:at]]])
+
+    def f(hidden: int | None) -> float:
+        mask = torch.full((1, 1, at, at), -torch.inf).triu(1)
+        if hidden is not None:
+            mask[0, 0, -1, hidden] = -torch.inf
+        with torch.no_grad():
+            row = module(input_ids=whole, attention_mask=mask, use_cache=False).logits[0, -1]
+        return float(row.log_softmax(-1)[a])
+
+    want = np.array([f(None) - f(key) for key in range(at)])
+    assert why.method == "attention_knockout" and len(why.values) == at
+    assert np.abs(want).max() > 0.1
+    assert np.abs(why.values - want).max() < 2e-3
+    state = backend.start()
+    backend.extend(Feed(state, ids[:4], scores=0))
+    for changes, fed in [((Hidden(9),), ids[4:5]), ((Hidden(1),), ids[4:6])]:
+        with pytest.raises(InputError, match="reads the keys"):
+            backend.extend(Feed(state, fed, changes=changes))
+    with pytest.raises(AbilityError, match="its own edits"):
+        bundled.backend.extend(Feed(bundled.backend.start(), ids[:1], changes=(Hidden(0),)))  # type: ignore[attr-defined]
+    plain = backend.extend(Feed(backend.fork(state, 4), ids[4:5]))
+    masked = backend.extend(Feed(backend.fork(state, 4), ids[4:5], changes=(Hidden(4),)))
+    again = backend.extend(Feed(backend.fork(state, 4), ids[4:5]))
+    assert np.array_equal(plain.scores.logits, again.scores.logits)  # type: ignore[union-attr]
+    assert np.abs(plain.scores.logits - masked.scores.logits).max() > 0.01  # type: ignore[union-attr]
 
 
 def test_what_is_no_gguf_file_is_named(tmp_path: Path) -> None:

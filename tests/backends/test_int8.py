@@ -4,17 +4,21 @@ what is explained is what was decoded."""
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import transformers as hf
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import tokenscope as ts
 from tests.families import save_folder
+from tokenscope.backends import room
 from tokenscope.backends.hf.int8 import Int8Linear, exact, rounded
 from tokenscope.backends.hf.load import BUNDLED
 from tokenscope.backends.hf.quality import compare
@@ -103,3 +107,26 @@ def test_what_is_not_finite_or_would_not_shrink_is_refused(tmp_path: Path) -> No
     ))  # fmt: skip
     with pytest.raises(ModelError, match="as int8 only"):
         ts.load(save_folder(gpt2, tmp_path / "gpt2"), dtype="int8")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are given back on Linux")
+def test_files_do_not_stay_in_memory_beside_what_is_made_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, size = tmp_path / "model.safetensors", 64 << 20
+    save_file({"w": torch.arange(size // 4, dtype=torch.int32)}, file)
+    taken = lambda: psutil.Process().memory_info().rss
+    with safe_open(file, "pt") as held:
+        tensor = held.get_tensor("w")
+        total = tensor.sum()
+        before = taken()
+        assert room.let_go([file]) >= size
+        assert before - taken() > 0.9 * size
+        assert tensor.sum() == total  # read again
+    asked: list[int] = []
+    let_go = room.let_go
+    monkeypatch.setattr(room, "let_go", lambda files: asked.append(let_go(files)))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ts.load(dtype="int8")
+    stored = (BUNDLED / "model.safetensors").stat().st_size
+    assert len(asked) > 8 and min(asked) >= stored  # while it is read, not after

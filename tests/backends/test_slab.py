@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tokenscope.backends.hf import slab as slabs
+from tokenscope.backends.hf.batched import Batch
 from tokenscope.backends.protocol import Extension, Feed, Full, RowsOf
 from tokenscope.metrics.attention import reduce_rows, reduce_some
 from tokenscope.runs.bench_texts import library_ids
@@ -34,7 +35,9 @@ def backend(request: pytest.FixtureRequest, bundled: Model, monkeypatch: Any) ->
     return bundled.backend
 
 
-def test_any_company_gives_what_each_has_alone(bundled: Model, backend: Any) -> None:
+def test_any_company_gives_what_each_has_alone(
+    bundled: Model, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Joining, resting, forking, going back and settling in any order, beside a twin alone."""
     random = np.random.default_rng(3)
     text = library_ids(bundled, 900, 0)
@@ -47,14 +50,19 @@ def test_any_company_gives_what_each_has_alone(bundled: Model, backend: Any) -> 
             own = backend.start()
             backend.extend(Feed(own, text[100 : 110 + 9 * n], scores=0))
             pairs.append((own, text[100 : 110 + 9 * n]))
-    at = 200
-    for turn in range(24):
-        count = int(random.integers(2, len(pairs) + 1))
-        chosen = random.permutation(len(pairs))[:count]
+    at, carried = 200, []
+    goes_on = Batch.goes_on
+    monkeypatch.setattr(Batch, "goes_on", lambda a, b: carried.append(goes_on(a, b)) or carried[-1])
+    chosen = random.permutation(len(pairs))
+    for turn in range(28):
+        if turn % 7 < 4:  # else the same ones again, each with one token
+            count = int(random.integers(2, len(pairs) + 1))
+            chosen = random.permutation(len(pairs))[:count]
+        chosen = random.permutation(chosen)
         feeds, alone = [], []
         for which in chosen:
             state, seen = pairs[which]
-            size = int(random.integers(1, 5)) if turn % 3 else 1
+            size = int(random.integers(1, 5)) if turn % 7 < 3 else 1
             ids, at = text[at : at + size], (at + size) % 800
             rows = int(random.integers(0, len(ids) + 1))
             twin = backend.start()
@@ -62,11 +70,14 @@ def test_any_company_gives_what_each_has_alone(bundled: Model, backend: Any) -> 
             feeds.append(Feed(state, ids, rows, None))
             alone.append(backend.extend(Feed(twin, ids, rows, None)))
             pairs[which] = (state, [*seen, *ids])
-        for got, want in zip(backend.extend_many(feeds), alone, strict=True):
+        for feed, got, want in zip(feeds, backend.extend_many(feeds), alone, strict=True):
             same(got, want)
+            if isinstance(got.attention, RowsOf):
+                keys = got.attention.batch.keys()[got.attention.state]
+                assert keys[keys >= 0].tolist() == list(range(len(feed.state.ids)))
         which = int(random.integers(len(pairs)))
         state, seen = pairs[which]
-        match turn % 4:
+        match turn % 7:
             case 0:
                 pairs.append((backend.fork(state, len(seen) - 3), seen[:-3]))
             case 1:
@@ -74,10 +85,11 @@ def test_any_company_gives_what_each_has_alone(bundled: Model, backend: Any) -> 
                 pairs[which] = (state, seen[:-2])
             case 2:
                 backend.settle(state)
-            case 3:
+            case 6:
                 pairs.pop(which)
         for state, seen in pairs:
             assert list(state.ids) == seen
+    assert sum(carried) >= 4
 
 
 def test_rows_reduced_together_are_those_of_each(bundled: Model, backend: Any) -> None:

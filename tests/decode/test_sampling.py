@@ -15,8 +15,14 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from tokenscope.decode import sampling
-from tokenscope.decode.sampling import Sampler, gumbel, penalised, pick, truncated
+from tokenscope.decode import draws
+from tokenscope.decode.draws import gumbel
+from tokenscope.decode.sampling import Sampler, penalised, pick
+
+
+def truncated(sampler: Sampler, z: torch.Tensor) -> tuple[np.ndarray | None, np.ndarray]:
+    ids, logq = draws.truncated([sampler], z[None])
+    return None if ids is None else ids[0], logq[0]
 
 
 def survivors(
@@ -68,11 +74,34 @@ def test_a_large_vocabulary_is_cut_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     z = torch.from_numpy(np.random.default_rng(0).normal(0, 3, 20_000)).float()
     for top_p in (0.3, 0.9, 0.999):
         fast = truncated(Sampler(1.0, top_p=top_p), z)[0]
-        monkeypatch.setattr(sampling, "SORTABLE", 1 << 30)
+        monkeypatch.setattr(draws, "SORTABLE", 1 << 30)
         slow = truncated(Sampler(1.0, top_p=top_p), z)[0]
         monkeypatch.undo()
         assert fast is not None and slow is not None
         assert np.array_equal(fast, slow)
+
+
+def test_a_block_of_rows_is_drawn_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draws, "SORTABLE", 16)
+    rng = np.random.default_rng(4)
+    heat = lambda: float(rng.choice([0.0, 0.4, 1.0, 1.6]))
+    some = [
+        Sampler(heat(), int(rng.integers(0, 9)), float(rng.choice([1.0, 0.5, 0.9])),
+                float(rng.choice([0.0, 0.02])), seed=int(rng.integers(0, 4)))
+        for _ in range(200)
+    ]  # fmt: skip
+    z = torch.from_numpy(rng.normal(0, 2, (200, 61)).round(1)).float()  # with ties
+    ids, logq = draws.draws(some, list(range(200)), z)
+    for n, sampler in enumerate(some):
+        token, q = pick(sampler, z[n], [], n)
+        assert token == ids[n]
+        assert np.isclose(q, logq[n], rtol=0, atol=1e-12, equal_nan=True)
+        if sampler.temperature:  # and by hand: the noise of all tokens, where anything is kept
+            q = survivors(z[n], sampler.temperature, sampler.top_k, sampler.top_p, sampler.min_p)
+            with np.errstate(divide="ignore"):
+                best = np.log(q) + gumbel(sampler.seed, n, 61)
+            if best[token] < best.max():  # top-p may keep another of equals
+                assert z[n, token] in z[n, q == 0] or z[n, int(best.argmax())] in z[n, q == 0]
 
 
 def test_penalty_equals_transformers() -> None:

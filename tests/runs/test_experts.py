@@ -37,7 +37,7 @@ def test_choices_and_probabilities_are_those_of_the_layers_input(tmp_path: Path)
         )
     with torch.no_grad():
         module(input_ids=torch.tensor([trace.ids[:-1].tolist()]), use_cache=False)
-    assert found.layers == (0, 1, 2)
+    assert found.layers == model.info.expert_layers == (0, 1, 2)
     for n in found.layers:
         weight = module.model.layers[n].mlp.gate.weight.double()
         p = (inputs[n] @ weight.T).softmax(-1)
@@ -75,5 +75,6 @@ def test_routers_that_score_alone_and_models_without(tmp_path: Path, bundled: Mo
         found.routing.probabilities, found.routing.chosen.astype(np.int64), -1
     )
     assert (chosen.min(-1) >= np.sort(found.routing.probabilities)[..., -2] - 1e-6).all()
+    assert bundled.info.expert_layers == ()
     with pytest.raises(AbilityError, match="no mixture"):
         bundled.experts(bundled.score(TEXT))

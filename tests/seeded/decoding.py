@@ -9,19 +9,19 @@ _BUDGET = ("tests/decode/test_budget.py",)
 
 DECODING = (
     Defect(
-        "temperature-inverted", "decode/sampling.py",
-        "(z - z.max()) / sampler.temperature", "(z - z.max()) * sampler.temperature",
+        "temperature-inverted", "decode/draws.py",
+        "(z - z.amax(1, keepdim=True)) / heat", "(z - z.amax(1, keepdim=True)) * heat",
         "a high temperature makes the draw sharper", _SAMPLING,
     ),
     Defect(
-        "top-k-cuts-ties", "decode/sampling.py",
-        "z >= z.topk(sampler.top_k).values[-1]", "z > z.topk(sampler.top_k).values[-1]",
+        "top-k-cuts-ties", "decode/draws.py",
+        "z >= z.topk(max(most), dim=1)", "z > z.topk(max(most), dim=1)",
         "top-k keeps one too few, and cuts ties", _SAMPLING,
     ),
     Defect(
-        "top-p-from-the-top", "decode/sampling.py",
-        "torch.sort(z, descending=True, stable=True).indices.flip(0)",
-        "torch.sort(z, descending=True, stable=True).indices",
+        "top-p-from-the-top", "decode/draws.py",
+        "torch.sort(z, dim=1, descending=True, stable=True).indices.flip(1)",
+        "torch.sort(z, dim=1, descending=True, stable=True).indices",
         "top-p drops the most likely tokens", _SAMPLING,
     ),
     Defect(
@@ -30,7 +30,7 @@ DECODING = (
         "the repetition penalty favours seen tokens with negative logits", _SAMPLING,
     ),
     Defect(
-        "same-noise-everywhere", "decode/sampling.py",
+        "same-noise-everywhere", "decode/draws.py",
         "counter=position << 64", "counter=0",
         "the same random numbers at every position", _SAMPLING,
     ),

@@ -20,7 +20,7 @@ NUMBERS = (
     ),
     Defect(
         "rank-from-zero-ties", "metrics/step.py",
-        "torch.gt(z, mine, out=held)", "torch.ge(z, mine, out=held)",
+        "np.count_nonzero(held > logit)", "np.count_nonzero(held >= logit)",
         "the rank counts the token itself and all its equals", _FORMULAS,
     ),
     Defect(

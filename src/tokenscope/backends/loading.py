@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -15,6 +15,7 @@ STAGES = {
     "checking against its own forward": 80, "measuring what its numbers cost": 90,
 }  # fmt: skip
 WEIGHTS, WEIGHTS_END = 8, 80
+PAUSES = 32
 _control: ContextVar[Control] = ContextVar("loading", default=QUIET)
 
 
@@ -40,23 +41,29 @@ def weights(done: int, total: int) -> None:
     _control.get().step(share, 100, "reading the weights")
 
 
-def heard_by_transformers() -> None:
-    """The bar that transformers would draw while it reads weights tells this instead."""
+def heard_by_transformers(between: Callable[[], object] | None = None) -> None:
+    """The bar that transformers would draw while it reads weights tells this instead.
+
+    ``between`` is called PAUSES times on the way, and after the last tensor.
+    """
     from transformers.utils import logging
 
     def hook(factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if kwargs.get("desc") == "Loading weights" and args:
-            return _Counted(args[0])
+            return _Counted(args[0], between)
         return factory(*args, **kwargs)
 
     logging.set_tqdm_hook(hook)
 
 
 class _Counted:
-    def __init__(self, items: Iterable[Any]) -> None:
-        self._items = list(items)
+    def __init__(self, items: Iterable[Any], between: Callable[[], object] | None) -> None:
+        self._items, self._between = list(items), between
 
     def __iter__(self) -> Iterator[Any]:
+        often = max(1, len(self._items) // PAUSES)
         for n, item in enumerate(self._items):
             weights(n, len(self._items))
             yield item
+            if self._between is not None and (n % often == 0 or n + 1 == len(self._items)):
+                self._between()

@@ -32,7 +32,8 @@ class ModelInfo:
     state costs here (0: the memory is elsewhere). ``notes`` are plain sentences on what was chosen
     at load time (kernel, dtype, fallbacks). ``start_token``: the literal put before plain
     prompts, "" for none. ``weight_bytes``: what the weights take in memory here, with a packed
-    second copy (0: not known). ``errors``: column -> how far 16-bit arithmetic moved it between
+    second copy (0: not known). ``expert_layers``: layer numbers that are mixtures of experts whose
+    routers can be read. ``errors``: column -> how far 16-bit arithmetic moved it between
     one prefill and cached steps, measured at load on a probe text, in the column's own unit; {}
     for float32.
     """
@@ -60,6 +61,7 @@ class ModelInfo:
     start_token: str = ""
     errors: Mapping[str, float] = field(default_factory=dict)
     weight_bytes: int = 0
+    expert_layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,14 @@ class Top:
 
 
 Scores = Full | Top
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A change of a feed of one id: its query cannot read the key at position ``key``, in any layer
+    or head; the other keys take the weight over. The state is of no use for more afterwards."""
+
+    key: int
 
 
 @dataclass(frozen=True, slots=True)

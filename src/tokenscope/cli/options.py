@@ -28,7 +28,8 @@ DtypeOption = Annotated[
     typer.Option("--dtype", help="float32, bfloat16, float16 or int8. Default: what fits."),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ... Default: cuda if there.")
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1 or cuda:0,cuda:1. Default: cuda if there."),
 ]
 NetworkOption = Annotated[
     bool, typer.Option("--allow-network", help="Let a hub id be fetched from the hub.")

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tokenscope.decode.sampling import Sampler, penalised, truncated
+from tokenscope.decode.draws import truncated
+from tokenscope.decode.sampling import Sampler, penalised
 
 F64 = NDArray[np.float64]
 
@@ -69,9 +70,10 @@ def distribution(sampler: Sampler, logits: torch.Tensor, seen: Sequence[int]) ->
     if sampler.temperature == 0.0:
         whole: F64 = torch.log_softmax(z.to(torch.float64), dim=-1).cpu().numpy()
         return whole
-    ids, logq = truncated(sampler, z)
+    ids, logq = truncated([sampler], z[None])
     if ids is None:
-        return logq
-    out = np.full(z.shape[0], -np.inf)
-    out[ids] = logq
+        whole = logq[0]
+        return whole
+    out: F64 = np.full(z.shape[0], -np.inf)
+    out[ids[0]] = logq[0]
     return out

@@ -8,14 +8,17 @@ proposal is believed as far as it agrees. Nothing else changes but the number of
 
 from __future__ import annotations
 
+import statistics
+from collections import deque
 from collections.abc import Sequence
 
 LONGEST, SHORTEST = 4, 2  # tokens that must repeat, at most and at least
-MOST = 7  # proposed in one pass; with the token that is sure, a pass reads 8
+MOST = 15  # proposed in one pass; with the token that is sure, a pass reads 16
 LEAST = 2  # proposed at first: a pass of three costs little more than one of one
 REST = 24  # tokens without a proposal after they did not pay
-CREDIT, AGAIN = 2.0, 0.3  # single passes that proposals may lose: at most, and after a rest
-GUESS = 0.13  # of a single pass, for each token more, until it is measured
+CREDIT, AGAIN = 3.0, 0.3  # single passes that proposals may lose: at most, and after a rest
+GUESS = 0.1  # of a single pass, for each token more, until it is measured
+KEPT = 9  # passes whose time is kept, by how many tokens they read
 
 
 class Ngrams:
@@ -52,30 +55,36 @@ class Ngrams:
 class Cost:
     """What passes have cost on this model: how a proposal is known to pay.
 
-    Running means of the ms by how many tokens a pass read, over all runs of an engine.
+    The ms of the last passes by how many tokens they read, over all runs of an engine; what counts
+    is their median, so that a pause of the machine is no cost of the pass.
     """
 
     __slots__ = ("_ms",)
 
     def __init__(self) -> None:
-        self._ms: dict[int, float] = {}
+        self._ms: dict[int, deque[float]] = {}
 
     def saw(self, tokens: int, ms: float) -> None:
         """A pass over ``tokens`` tokens took ``ms``."""
-        held = self._ms.get(tokens, ms)
-        # a pause of the machine is no cost of the pass: it counts at most three times the mean
-        self._ms[tokens] = held + 0.1 * (min(ms, 3 * held) - held)
+        self._ms.setdefault(tokens, deque(maxlen=KEPT)).append(ms)
 
     @property
     def single(self) -> float:
         """The ms of a pass over one token; 0 until one was seen."""
-        return self._ms.get(1, 0.0)
+        return statistics.median(self._ms[1]) if 1 in self._ms else 0.0
 
     def of(self, tokens: int) -> float:
-        """How many passes of one token a pass over ``tokens`` costs; a guess until both are
-        known."""
-        several = self._ms.get(tokens)
-        return several / self.single if self.single and several else 1.0 + GUESS * (tokens - 1)
+        """How many passes of one token a pass over ``tokens`` costs.
+
+        A guess as long as it was seen less than twice, or a pass of one was not; what was seen of
+        fewer tokens, if anything, is what it goes on from.
+        """
+        single, base, size = self.single, 1.0, 1
+        for n in range(tokens, 1, -1) if single else ():
+            if len(seen := self._ms.get(n, ())) > 1:
+                base, size = max(1.0, statistics.median(seen) / single), n
+                break
+        return base + GUESS * (tokens - size)
 
 
 class Speculation:

@@ -5,6 +5,7 @@
 ==========  ==================================================  ======================
 Take        a memory that has read at most so many of the ids   the state
 Feed        read these ids (``backends.protocol.Feed``)         Answer; None: cancelled
+Draw        draw a token from each of these distributions       ids, and ln q of each
 Weigh       reduce these scores for the tokens that came        Measured
 Keep        keep a copy of the memory as it is now              None
 Back        forget the last tokens of the last Feed             None
@@ -39,13 +40,14 @@ from tokenscope.decode.lookup import Cost, Speculation
 from tokenscope.decode.observe import Observer
 from tokenscope.decode.pace import Pace
 from tokenscope.decode.plan import Plan
-from tokenscope.decode.sampling import after_edits, pick
+from tokenscope.decode.sampling import Sampler, after_edits, pick
 from tokenscope.decode.step import Step
 from tokenscope.errors import InputError
 from tokenscope.trace.record import Finish
 
 ROW_BYTES = 64 << 20  # attention rows of one chunk
 LOGIT_BYTES = 256 << 20  # scores of one chunk
+UNCHANGED = dict.fromkeys(("logprob_sampled", "logprob_masked", "logprob_inner"), math.nan)
 KEPT_EVERY = 64  # tokens between kept copies of a memory that cannot go back
 
 
@@ -77,6 +79,16 @@ class Back:
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """A token from each row of ``scores``, the first at ``position``, by ``sampler`` alone: no
+    edits, no penalty. So whoever answers may draw for several runs at once."""
+
+    scores: Full
+    sampler: Sampler
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class Weigh:
     """All columns, and ``k`` alternatives, of the tokens ``ids`` that ``scores`` predicted."""
 
@@ -93,7 +105,8 @@ class Answer:
     ms: float
 
 
-Event = Take | Keep | Back | Weigh | Feed | Step | Finish
+Event = Take | Keep | Back | Draw | Weigh | Feed | Step | Finish
+Drawn = tuple[Sequence[int], Sequence[float]]
 Events = Generator[Event, Any, None]
 
 
@@ -235,7 +248,11 @@ class Machine:
             begin = time.perf_counter()
             fed = len(self.ids) + len(draft)
             start = len(self.ids)
-            ids, drawn, finish = self._draw(scores, draft, beside)
+            ahead: Drawn | None = None
+            if self._alike(scores, draft, beside):
+                assert isinstance(scores, Full)
+                ahead = yield Draw(scores, plan.sampler, start)
+            ids, drawn, finish = self._draw(scores, draft, beside, ahead)
             looked, self._rows = tuple(self._rows), []
             if not ids:
                 yield "stuck"
@@ -285,38 +302,46 @@ class Machine:
         # the token that is sure is fed with the proposal; one more is drawn after it
         return self.speculation.propose(end - len(self.ids) - 1)
 
+    def _alike(self, scores: Scores, draft: Sequence[int], beside: Answer | None) -> bool:
+        """Whether the draws ask for nothing but the scores, so that they go with those of others.
+
+        Sampled proposals do not: most of the rows behind a miss would be drawn in vain.
+        """
+        plan = self.plan
+        return (
+            isinstance(scores, Full) and not scores.deferred and beside is None
+            and not plan.applied.processors and plan.likeliest is None
+            and plan.sampler.repetition_penalty == 1.0
+            and not (draft and plan.sampler.temperature)
+        )  # fmt: skip
+
     def _draw(
-        self, scores: Scores, draft: Sequence[int], beside: Answer | None
+        self, scores: Scores, draft: Sequence[int], beside: Answer | None, ahead: Drawn | None
     ) -> tuple[list[int], dict[str, list[float]], Finish | None]:
         """Tokens from consecutive scores, as far as the draft agrees with what was drawn.
+
+        ``ahead``: what a :class:`Draw` of all of them gave.
 
         Raises InputError when edits leave nothing to draw at the very first token; later on that
         is how a run ends.
         """
-        plan, processors = self.plan, self.plan.applied.processors
+        plan = self.plan
         ids: list[int] = []
         drawn: dict[str, list[float]] = {n: [] for n in plan.changed if n != "price"}
         finish: Finish | None = None
         for n in range(len(draft) + 1):
             position = len(self.ids)
-            raw, inner = logits_of(scores, n), None
-            if beside is not None:
-                assert beside.out.scores is not None
-                raw = inner = logits_of(beside.out.scores, 0)
-            z = after_edits(raw, self.ids, processors)
-            if z is None:
-                if position == len(plan.given):
-                    raise InputError("edits", "leave no token that can be drawn")
-                finish = "stuck"
-                break
-            if plan.likeliest is None:
-                token, logq = pick(plan.sampler, z, self.ids, position, bool(processors))
+            if ahead is not None:
+                token, logq = ahead[0][n], ahead[1][n]
+                changed = {**UNCHANGED, "logprob_sampled": logq}
             else:
-                token, logq = self._look(z, position)
-            masked = float(torch.log_softmax(z, dim=-1)[token]) if processors else math.nan
-            changed = {"logprob_sampled": logq, "logprob_masked": masked, "logprob_inner": math.nan}
-            if inner is not None:
-                changed["logprob_inner"] = float(torch.log_softmax(inner, dim=-1)[token])
+                found = self._drawn_singly(scores, n, position, beside)
+                if found is None:
+                    if position == len(plan.given):
+                        raise InputError("edits", "leave no token that can be drawn")
+                    finish = "stuck"
+                    break
+                token, changed = found
             for name, values in drawn.items():
                 values.append(changed[name])
             ids.append(token)
@@ -329,6 +354,29 @@ class Machine:
         if draft and self.speculation is not None:
             self.speculation.saw(len(draft), max(len(ids) - 1, 0))
         return ids, drawn, finish
+
+    def _drawn_singly(
+        self, scores: Scores, n: int, position: int, beside: Answer | None
+    ) -> tuple[int, dict[str, float]] | None:
+        """The token of row ``n``, and what the distribution says of it on the way from the model's
+        own to the one it was drawn from; None where edits leave nothing to draw."""
+        plan, processors = self.plan, self.plan.applied.processors
+        raw, inner = logits_of(scores, n), None
+        if beside is not None:
+            assert beside.out.scores is not None
+            raw = inner = logits_of(beside.out.scores, 0)
+        z = after_edits(raw, self.ids, processors)
+        if z is None:
+            return None
+        if plan.likeliest is None:
+            token, logq = pick(plan.sampler, z, self.ids, position, bool(processors))
+        else:
+            token, logq = self._look(z, position)
+        masked = float(torch.log_softmax(z, dim=-1)[token]) if processors else math.nan
+        changed = {**UNCHANGED, "logprob_sampled": logq, "logprob_masked": masked}
+        if inner is not None:
+            changed["logprob_inner"] = float(torch.log_softmax(inner, dim=-1)[token])
+        return token, changed
 
     def _look(self, z: torch.Tensor, position: int) -> tuple[int, float]:
         """The likeliest token, or the next one of the path, in place of a draw; the path is left

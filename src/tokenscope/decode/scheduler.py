@@ -19,7 +19,8 @@ import torch
 
 from tokenscope.backends.protocol import Backend, Feed, Full, stepper
 from tokenscope.control import Control
-from tokenscope.decode.machine import Answer, Back, Event, Keep, Machine, Take, Weigh
+from tokenscope.decode.draws import draws
+from tokenscope.decode.machine import Answer, Back, Draw, Drawn, Event, Keep, Machine, Take, Weigh
 from tokenscope.decode.prefixes import Prefixes
 from tokenscope.decode.step import Step
 from tokenscope.errors import TokenScopeError
@@ -44,7 +45,7 @@ class Task:
         self.control = control
         self.ready: deque[Step | Finish | BaseException] = deque()
         self.events = machine.events()
-        self.pending: Event | None = None  # the Feed or Weigh that it waits for
+        self.pending: Event | None = None  # the Feed, Draw or Weigh that it waits for
         self.resting = True
         self.begun = self.ended = False
         self.thread = 0
@@ -177,8 +178,13 @@ class Scheduler:
 
     def _settle(self, tasks: Sequence[Task]) -> None:
         """Whatever they ask for that needs no feed."""
-        while weighing := [t for t in tasks if isinstance(t.pending, Weigh)]:
-            self._weigh(weighing)
+        while True:
+            if drawing := [t for t in tasks if isinstance(t.pending, Draw)]:
+                self._draw(drawing)
+            elif weighing := [t for t in tasks if isinstance(t.pending, Weigh)]:
+                self._weigh(weighing)
+            else:
+                return
 
     def _company(self, mine: Task) -> list[Task]:
         """The tasks that are to get on now: those that wait, and some that will want to soon."""
@@ -220,6 +226,27 @@ class Scheduler:
             share = 1.0 if len(feed.ids) <= SMALL else len(feed.ids) / total
             self._advance(task, Answer(out, ms * share))
 
+    def _draw(self, tasks: Sequence[Task]) -> None:
+        """The draws of all these runs, by the rows of all their scores."""
+        asked = [t.pending for t in tasks if isinstance(t.pending, Draw)]
+        try:
+            blocks = [torch.as_tensor(a.scores.logits) for a in asked]
+            samplers = [a.sampler for a in asked for _ in range(len(a.scores))]
+            places = [a.position + n for a in asked for n in range(len(a.scores))]
+            ids, logq = draws(
+                samplers, places, blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+            )
+        except Exception as error:  # noqa: BLE001 (whatever a kernel raises ends these runs)
+            for task in tasks:
+                self._fail(task, error)
+            return
+        at = 0
+        for task, a in zip(tasks, asked, strict=True):
+            end = at + len(a.scores)
+            drawn: Drawn = (ids[at:end], logq[at:end])
+            self._advance(task, drawn)
+            at = end
+
     def _weigh(self, tasks: Sequence[Task]) -> None:
         """Reduce the scores of several runs in one go, where they are whole and alike."""
         asked = [t.pending for t in tasks if isinstance(t.pending, Weigh)]
@@ -259,7 +286,7 @@ class Scheduler:
                     self._prefixes.put(kept)
                 elif isinstance(event, Back):
                     stepper(self._backend).back(event.state, event.count)
-                elif isinstance(event, Feed | Weigh):
+                elif isinstance(event, Feed | Draw | Weigh):
                     task.pending = event
                     return
                 else:

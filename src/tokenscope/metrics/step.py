@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from tokenscope.registry import Registry
@@ -94,21 +95,22 @@ class Distribution:
     @cached_property
     def before(self) -> torch.Tensor:
         """float32 (n,) how many tokens stand before the one that came: of equals, smaller ids."""
-        at = self.top[1] == self.targets[:, None]
-        out = at.to(torch.float32).argmax(dim=1).to(torch.float32)
-        known = at.any(dim=1)
-        if not bool(known.all()):  # few: most are among the top
-            for rest in (
-                (~known).nonzero()[:, 0].split(max(1, BLOCK_VALUES // self.logits.shape[1]))
-            ):
-                z, mine = self.logits[rest], self.target_logit[rest]
-                held = torch.empty_like(z)  # 0 and 1 as floats add up far faster than as bools
-                out[rest] = torch.gt(z, mine, out=held).sum(dim=-1)
-                alike = torch.eq(z, mine, out=held).sum(dim=-1)
-                for n in (alike > 1).nonzero()[:, 0].tolist():
-                    target = self.targets[rest[n]]
-                    out[rest[n]] += (z[n, :target] == mine[n]).sum()
-        return out
+        likely, came = self.top[1].tolist(), self.targets.tolist()
+        out = [row.index(t) if t in row else -1 for row, t in zip(likely, came, strict=True)]
+        rest = [n for n, place in enumerate(out) if place < 0]  # few: most are among the top
+        if rest and self.logits.device.type == "cpu":
+            z, mine = self.logits.numpy(), self.target_logit[:, 0].numpy()
+            for n in rest:  # numpy counts in a fifth of the time that torch takes
+                held, logit, target = z[n], mine[n], came[n]
+                out[n] = np.count_nonzero(held > logit) + np.count_nonzero(held[:target] == logit)
+        elif rest:
+            at = torch.tensor(rest, device=self.logits.device)
+            block, logits = self.logits[at], self.target_logit[at]
+            smaller = torch.arange(block.shape[1], device=block.device) < self.targets[at, None]
+            counts = (block > logits).sum(1) + ((block == logits) & smaller).sum(1)
+            for n, count in zip(rest, counts.tolist(), strict=True):
+                out[n] = count
+        return torch.tensor(out, dtype=torch.float32, device=self.logits.device)
 
 
 def _top(z: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

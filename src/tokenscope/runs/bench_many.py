@@ -38,7 +38,8 @@ def concurrent(
     ``ratio_speculate_auto`` with it on both (it rests while others decode beside a run, so a run
     alone gains more by it), and ``ratio_alone_speculates`` the better of the two ways together
     against a loop with it. Ids must be equal; where they part, the margin there tells whether it
-    was a near tie. ``worst`` is the largest difference of a column.
+    was a near tie. ``worst`` is the largest difference of a column, and ``worst_column`` which;
+    ``worst_relative`` in multiples of max(1, |value|), as replay counts.
     """
     prompts = []
     for n in range(runs):
@@ -52,7 +53,8 @@ def concurrent(
     alone_auto_s, _ = _alone(engine, prompts, auto)
     together_auto_s, _ = _together(engine, prompts, auto)
     tokens = sum(len(t) - t.n_prompt for t in alone)
-    parted = [_parting(a, b) for a, b in zip(alone, together, strict=True)]
+    pairs = list(zip(alone, together, strict=True))
+    parted = [_parting(a, b) for a, b in pairs]
     return {
         "alone_tokens_per_s": tokens / alone_s,
         "together_tokens_per_s": sum(len(t) - t.n_prompt for t in together) / together_s,
@@ -63,9 +65,7 @@ def concurrent(
         "equal_ids": parted.count(None),
         "parted_at_margin": [p for p in parted if p is not None],
         "near_ties": sum(p is not None and p < NEAR_TIE for p in parted),
-        "worst": max(
-            _worst(a, b) for a, b, p in zip(alone, together, parted, strict=True) if p is None
-        ) if None in parted else None,
+        **_worst([p for p, at in zip(pairs, parted, strict=True) if at is None]),
         "prompt_tokens": prompt_tokens,
         "new_tokens": new_tokens,
         "attention": attention,
@@ -105,9 +105,17 @@ def _parting(a: Trace, b: Trace) -> float | None:
     return float(first - second)
 
 
-def _worst(a: Trace, b: Trace) -> float:
-    names = [n for n in a.columns if n not in ("time_ms", "rank", "perplexity")]
-    return max(float(np.nanmax(np.abs(a.column(n) - b.column(n)))) for n in names)
+def _worst(pairs: list[tuple[Trace, Trace]]) -> dict[str, Any]:
+    worst, name, relative = 0.0, "", 0.0
+    for a, b in pairs:
+        for n in a.columns:
+            if n in ("time_ms", "rank", "perplexity"):
+                continue
+            apart = np.abs(a.column(n) - b.column(n))
+            relative = max(relative, float(np.nanmax(apart / np.fmax(1.0, np.abs(a.column(n))))))
+            if (most := float(np.nanmax(apart))) > worst:
+                worst, name = most, n
+    return {"worst": worst, "worst_column": name, "worst_relative": relative}
 
 
 def branches(

@@ -17,14 +17,17 @@ LIBRARY = (
 
 
 def library_ids(engine: Engine, count: int, which: int) -> list[int]:
-    """``count`` ids of the start of library file number ``which`` (they go round)."""
+    """``count`` ids of library file number ``which``; once all have had their turn, of what comes
+    next in each, so that no two texts are the same."""
+    turn = which // len(LIBRARY)
     for n in range(len(LIBRARY)):
         name = LIBRARY[(which + n) % len(LIBRARY)]
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:
             continue
-        text = Path(found.origin).read_text("utf-8", "replace")[: count * 16]
-        ids = [int(i) for i in engine.vocabulary.encode(text).ids[:count]]
+        text = Path(found.origin).read_text("utf-8", "replace")[: count * 16 * (turn + 1)]
+        found_ids = engine.vocabulary.encode(text).ids[count * turn : count * (turn + 1)]
+        ids = [int(i) for i in found_ids]
         if len(ids) == count:
             return ids
     raise InputError("prompt_tokens", f"no file of Python's library has {count} tokens")

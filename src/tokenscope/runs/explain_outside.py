@@ -1,7 +1,8 @@
 """Explaining a model whose inside is out of reach (a GGUF file): leave tokens out, ask again.
 
 Every text without a group of tokens is a branch of the text itself: what stands before the group is
-shared, what follows it is fed once more.
+shared, what follows it is fed once more. Or the last token is read again and again, each time with
+one key hidden from it (attention knockout), where llama.cpp's masks can be reached.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tokenscope.backends.protocol import Feed, Full
+from tokenscope.backends.protocol import Feed, Full, Hidden
 from tokenscope.control import QUIET, Control
 from tokenscope.decode.engine import Engine
 from tokenscope.errors import AbilityError
@@ -23,6 +24,7 @@ from tokenscope.runs.explain import Explaining, target_of
 from tokenscope.trace.record import Trace
 
 METHOD = "erasure"
+KNOCKOUT = "attention_knockout"
 WHOLE = 256  # tokens that are left out one by one; a longer text goes by lines first
 OPENED = 128  # tokens of it that are then looked at one by one
 TOGETHER = 8  # texts in one pass
@@ -30,15 +32,18 @@ TOGETHER = 8  # texts in one pass
 
 class Outside(Explaining):
     """``Explaining`` by distributions alone. Raises AbilityError for any other method than
-    ``occlusion`` (which becomes ``erasure`` here), naming the model's twin if it has one."""
+    ``occlusion`` (which becomes ``erasure`` here) and, where attention is seen,
+    ``attention_knockout``; it names the model's twin if it has one."""
 
     def __init__(
         self, engine: Engine, trace: Trace, at: int, contrast: str | int | None = None,
         method: str = "occlusion", token: str | int | None = None, also: Sequence[str] = (),
         control: Control = QUIET,
     ) -> None:  # fmt: skip
-        if method not in ("occlusion", METHOD):
+        cuts = method == KNOCKOUT and engine.abilities.attention
+        if method not in ("occlusion", METHOD) and not cuts:
             raise AbilityError(f"{method} {self._needs(engine)}; erasure works here")
+        self.name = KNOCKOUT if cuts else METHOD
         self.engine, self.trace, self.also, self.control = engine, trace, tuple(also), control
         self.target = target_of(engine, trace, at, contrast, token)
         self.target.check(len(trace), int(engine.info.vocab or 0))
@@ -46,6 +51,7 @@ class Outside(Explaining):
 
     def attribution(self) -> Explanation:
         """v_i = f(x) - f(x without token i), float32 (at,), nats; 0 for special tokens in front.
+        Knockout: - f(x where the last query cannot read key i), of every token.
 
         Raises AbilityError where f(x) is not the recorded logprob.
         """
@@ -56,13 +62,16 @@ class Outside(Explaining):
         self._check(base)
         value = float(target.of(base[None])[0])
         start = int(np.argmin([*self.trace.tokens.special[:n], False]))
-        values, note = self._values(state, value, start)
+        if self.name == KNOCKOUT:
+            values, note = np.float32(value) - self._hidden(state), ""
+        else:
+            values, note = self._values(state, value, start)
         self.engine.prefixes.put(state)
         logp = base.log_softmax(-1)
         a, b = self.show(target.a), None if target.b is None else self.show(target.b)
         words = self._sentence(values, value, a, b)
         return Explanation(
-            self.trace, target, a, b, METHOD, values, value, None, True, note, words, (),
+            self.trace, target, a, b, self.name, values, value, None, True, note, words, (),
             float(logp[target.a]), None if target.b is None else float(logp[target.b]), None,
         )  # fmt: skip
 
@@ -72,7 +81,7 @@ class Outside(Explaining):
             from tokenscope.explain.explanation import region_sums
 
             rows = region_sums(self.trace, made.values, "statement")
-            return Table(name, tuple(rows), (METHOD,))
+            return Table(name, tuple(rows), (self.name,))
         return Table(name, (), (), f"Not made: it {self._needs(self.engine)}", refused=True)
 
     # --- how ---------------------------------------------------------------------------------
@@ -116,9 +125,27 @@ class Outside(Explaining):
                 found += [float(self.target.of(row[None])[0]) for row in self._read(texts)]
         return np.asarray(found, dtype=np.float32)
 
+    def _hidden(self, state: object) -> np.ndarray:
+        """f where the last token cannot read each key, float32 (at,)."""
+        n, stepper = self.target.at, self.engine.stepper
+        if n < 2:
+            raise AbilityError("the first token reads nothing but itself: nothing can be hidden")
+        found: list[float] = []
+        for first in range(0, n, TOGETHER):
+            self.control.step(first, n, "hidden keys")
+            with self.engine.turn:
+                feeds = [
+                    Feed(stepper.fork(state, n - 1), self.ids[n - 1 :], 0, 1, (Hidden(key),))
+                    for key in range(first, min(first + TOGETHER, n))
+                ]
+                found += [float(self.target.of(r[None])[0]) for r in self._logits(feeds)]
+        return np.asarray(found, dtype=np.float32)
+
     def _read(self, texts: Sequence[tuple[object, list[int]]]) -> list[torch.Tensor]:
         """The logits (V,) after each; a text of nothing at all is asked of its first token."""
-        feeds = [Feed(s, ids or self.ids[:1], scores=1) for s, ids in texts]
+        return self._logits([Feed(s, ids or self.ids[:1], scores=1) for s, ids in texts])
+
+    def _logits(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
         out = []
         for found in self.engine.stepper.extend_many(feeds):
             assert isinstance(found.scores, Full)
@@ -140,13 +167,16 @@ class Outside(Explaining):
 
     def _sentence(self, values: np.ndarray, value: float, a: str, b: str | None) -> str:
         what = f"{a!r}" if b is None else f"{a!r} rather than {b!r}"
+        hides = self.name == KNOCKOUT
         if not len(values) or float(values.max()) <= 0:
-            return f"Leaving out no single token makes {what} less likely."
+            doing = "Hiding no single key" if hides else "Leaving out no single token"
+            return f"{doing} makes {what} less likely."
         t = int(values.argmax())
         where = phrase(self.trace.tokens, t, self.trace.tokens[t].bytes)
         kind = "ln p" if b is None else "z - z"
+        cut = "where the last token cannot read" if hides else "without"
         return (
-            f"{what}: without {where} its {kind} falls by {float(values[t]):.2f} nats, from "
+            f"{what}: {cut} {where} its {kind} falls by {float(values[t]):.2f} nats, from "
             f"{value:.2f} to {value - float(values[t]):.2f}; no other single token costs more."
         )
 

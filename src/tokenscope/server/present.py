@@ -27,7 +27,7 @@ def model(info: ModelInfo, abilities: Abilities) -> wire.ModelResponse:
         hidden=info.hidden, vocab=info.vocab, context=info.context, dtype=info.dtype,
         device=info.device, kernel=info.kernel, model_digest=info.model_digest,
         tokenizer_digest=info.tokenizer_digest, attention_layers=list(info.attention_layers),
-        start_token=info.start_token,
+        expert_layers=list(info.expert_layers), start_token=info.start_token,
         errors={n: v for n, v in info.errors.items() if isfinite(v)}, notes=list(info.notes),
         abilities=wire.AbilityInfo(
             scores=abilities.scores, attention=abilities.attention, fork=abilities.fork,

@@ -61,8 +61,9 @@ class AbilityInfo(Response):
 class ModelResponse(Response):
     """The model bar. A size is null where the backend (a server) does not tell it.
 
-    ``start_token``: the literal put before plain prompts, "" for none. ``errors``: column -> how
-    far 16-bit arithmetic moves it, in the column's own unit; {} for float32.
+    ``start_token``: the literal put before plain prompts, "" for none. ``expert_layers``: those
+    that are mixtures of experts. ``errors``: column -> how far 16-bit arithmetic moves it, in the
+    column's own unit; {} for float32.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ModelResponse(Response):
     model_digest: str
     tokenizer_digest: str
     attention_layers: list[int]
+    expert_layers: list[int]
     start_token: str
     errors: dict[str, float]
     notes: list[str]

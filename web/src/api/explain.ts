@@ -11,6 +11,7 @@ export type ExplainInfo = S['ExplainInfo']
 export type Attribution = S['AttributionEvent']
 export type ReasonInfo = S['ReasonInfo']
 export type TableEvent = S['TableEvent']
+export type ExpertsOfLayer = S['ExpertsOfLayer']
 export type FoundHead = S['FoundHead']
 export type ExplainEvent = ExplainMessage['event']
 
@@ -58,6 +59,8 @@ export const explainApi = {
     askOctets(`nodes/${id(node)}/heads?size=${size}`, signal),
   matrix: (node: string, layer: number, head: string, kind: MatrixKind, signal?: AbortSignal) =>
     askOctets(`nodes/${id(node)}/matrix?layer=${layer}&head=${id(head)}&kind=${kind}`, signal),
+  experts: (node: string, t: number, signal?: AbortSignal) =>
+    askJson<ExpertsOfLayer[]>('GET', `nodes/${id(node)}/experts/${t}`, undefined, signal),
   find: (node: string, pattern: string, query: number | null, keys: number[], signal?: AbortSignal) =>
     askJson<FoundHead[]>(
       'GET',

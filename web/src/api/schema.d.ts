@@ -3785,8 +3785,9 @@ export interface components {
          * ModelResponse
          * @description The model bar. A size is null where the backend (a server) does not tell it.
          *
-         *     ``start_token``: the literal put before plain prompts, "" for none. ``errors``: column -> how
-         *     far 16-bit arithmetic moves it, in the column's own unit; {} for float32.
+         *     ``start_token``: the literal put before plain prompts, "" for none. ``expert_layers``: those
+         *     that are mixtures of experts. ``errors``: column -> how far 16-bit arithmetic moves it, in the
+         *     column's own unit; {} for float32.
          */
         ModelResponse: {
             abilities: components["schemas"]["AbilityInfo"];
@@ -3808,6 +3809,8 @@ export interface components {
             errors: {
                 [key: string]: number;
             };
+            /** Expert Layers */
+            expert_layers: number[];
             /** Heads */
             heads: number | null;
             /** Hidden */

@@ -1,4 +1,5 @@
 /** Columns over tokens as files: comma-separated values and a drawing (SVG) of what the strip shows. */
+import { escaped } from './drawing'
 import { place, type Range } from './scale'
 import type { Trace } from './trace'
 
@@ -33,9 +34,6 @@ export interface Curve {
   colour: string
   dash: readonly number[]
 }
-
-const escaped = (s: string): string =>
-  s.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')
 
 /** The strip as a drawing of its own: a line per column, each on its own scale, which its name tells. */
 export function svg(

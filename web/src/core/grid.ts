@@ -1,5 +1,6 @@
 /** Rows by columns of numbers as files: comma-separated values, and a drawing (SVG) with its labels. */
 import { cell as quoted } from './chart'
+import { escaped } from './drawing'
 
 export interface Grid {
   title: string
@@ -52,9 +53,6 @@ export function gridCsv(g: Grid): string {
   })
   return lines.join('\n') + '\n'
 }
-
-const escaped = (s: string): string =>
-  s.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')
 
 /** The picture as a drawing: one path per colour, however many cells there are. */
 export function gridSvg(g: Grid, cell: Size, ink: GridInk): string {

@@ -19,7 +19,7 @@ import numpy as np
 
 from tokenscope.backends.gguf.client import Full as CellsFull
 from tokenscope.backends.gguf.client import Worker, rows_of
-from tokenscope.backends.protocol import Abilities, Extension, Feed, Full, ModelInfo
+from tokenscope.backends.protocol import Abilities, Extension, Feed, Full, Hidden, ModelInfo
 from tokenscope.errors import AbilityError, CapacityError, InputError
 from tokenscope.trace.tokens import Tokens
 
@@ -176,6 +176,7 @@ class GgufBackend:
                 "seq": f.state.sequence, "start": len(f.state.ids), "ids": [int(i) for i in f.ids],
                 "scores": len(f.ids) if f.scores is None else min(f.scores, len(f.ids)),
                 "rows": min(f.rows, len(f.ids)),
+                "hidden": [c.key for c in f.changes],
             }
             for f in feeds
         ]  # fmt: skip
@@ -193,7 +194,7 @@ class GgufBackend:
             if not len(feed.ids):
                 raise InputError("ids", "nothing to feed")
             if feed.changes:
-                raise AbilityError("a model in llama.cpp cannot be changed inside")
+                self._check_hidden(feed)
             for i in feed.ids:
                 if not 0 <= i < len(self._pieces):
                     raise InputError("token id", f"{i} is not in 0..{len(self._pieces) - 1}")
@@ -203,6 +204,18 @@ class GgufBackend:
                     f"{past + len(feed.ids)} tokens exceed the context of {context}",
                     fits=context - past,
                 )
+
+    def _check_hidden(self, feed: Feed) -> None:
+        hidden = [c.key for c in feed.changes if isinstance(c, Hidden)]
+        if len(hidden) < len(feed.changes):
+            raise AbilityError("a model in llama.cpp cannot be changed inside")
+        if not self.abilities.attention:
+            raise AbilityError("the attention of this model is out of reach")
+        past = len(feed.state.ids)
+        if len(feed.ids) != 1 or not all(0 <= key <= past for key in hidden):
+            raise InputError("changes", f"one id reads the keys 0..{past}")
+        if len(set(hidden)) > past:
+            raise InputError("changes", "a query must read something")
 
     def back(self, state: GgufState, count: int) -> None:
         """The state without its last ``count`` ids, in place."""

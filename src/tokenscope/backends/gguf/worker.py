@@ -7,6 +7,9 @@ abort here costs one clear error. Started by :mod:`tokenscope.backends.gguf.clie
 (kv, queries, heads); a callback copies the wanted rows out of it while the batch runs. Its columns
 are *cells* of the memory, not positions. Which cell holds which position of a sequence is learnt
 from the mask of the same node: what a query sees and the one before it did not is its own cell.
+
+**Knock-out.** The mask is an input that all layers read. Before the first of them reads it the
+callback is asked whether it wants that node; there a hidden key's cell is set to minus infinity.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from tokenscope.backends.gguf.capi import WrongLibrary, open_library
 
 SOFTMAX = b"kq_soft_max-"
 F32, F16 = 0, 1
+NO_OP = 0  # of a tensor that nothing computes
 F32_FILE = 0  # general.file_type of a file whose weights are all float32
 
 
@@ -35,12 +39,21 @@ class Refused(Exception):
         self.kind = kind
 
 
+@dataclass(frozen=True, slots=True)
+class Hiding:
+    """Of a query: the cells of the positions before it, and which positions it may not read."""
+
+    cells: list[int]
+    keys: list[int]
+
+
 @dataclass(slots=True)
 class Watch:
     """What the callback is to keep of one ``llama_decode``.
 
     ``wanted``: batch indices of the queries whose rows are kept. ``done``: how many queries of
-    the batch each layer has been through. ``masks``: which cells each query sees.
+    the batch each layer has been through. ``masks``: which cells each query sees. ``hidden``: by
+    batch index, the cells that its query may no longer see; ``changed``: where the mask lies.
     """
 
     wanted: list[int] = field(default_factory=list)
@@ -49,6 +62,8 @@ class Watch:
     masks: list[NDArray[np.bool_]] = field(default_factory=list)
     rows: dict[int, list[NDArray[np.float32]]] = field(default_factory=dict)
     done: dict[int, int] = field(default_factory=dict)
+    hidden: dict[int, Hiding] = field(default_factory=dict)
+    changed: Any = None
     error: str = ""
 
 
@@ -176,8 +191,8 @@ class Engine:
     def extend(self, feeds: list[dict[str, Any]]) -> tuple[dict[str, Any], list[NDArray[Any]]]:
         """Feed ids to sequences; arrays: logits of the wanted positions, then rows per layer.
 
-        A feed is ``{seq, start, ids, scores, rows}``. Feeds are packed into batches of at most
-        ``batch_tokens``; a feed that is longer goes through in parts.
+        A feed is ``{seq, start, ids, scores, rows, hidden}``. Feeds are packed into batches of at
+        most ``batch_tokens``; a feed that is longer goes through in parts.
         """
         logits: list[list[NDArray[np.float32]]] = [[] for _ in feeds]
         rows: list[list[list[NDArray[np.float32]]]] = [[] for _ in feeds]
@@ -220,6 +235,7 @@ class Engine:
         wanted: list[tuple[int, int]] = []  # (index in the batch, feed): logits
         queries: list[tuple[int, int, int]] = []  # (index, feed, position): every token
         looked: list[int] = []
+        hidden: dict[int, Hiding] = {}
         n = 0
         for i, start, end in part:
             feed = feeds[i]
@@ -233,9 +249,11 @@ class Engine:
                 queries.append((n, i, feed["start"] + j))
                 if j >= total - feed["rows"]:
                     looked.append(n)
+                if keys := feed.get("hidden"):
+                    hidden[n] = Hiding(self.cells.get(int(feed["seq"]), []), keys)
                 n += 1
         batch.n_tokens = n
-        self.watch = Watch(looked, on=self.attention)
+        self.watch = Watch(looked, on=self.attention, hidden=hidden)
         code = self.lib.llama_decode(self.context, batch)
         if code == 1:
             raise Refused("full", "no free cells in the memory")
@@ -288,6 +306,8 @@ class Engine:
             if not name.startswith(SOFTMAX):
                 return not ask
             self._softmax_op = tensor.op
+            if ask and self.watch.hidden:
+                self._hide(tensor, int(name[len(SOFTMAX) :]))
             if not ask:
                 self._keep(tensor, int(name[len(SOFTMAX) :]))
         except Exception as error:  # noqa: BLE001 (cffi swallows what a callback raises)
@@ -304,7 +324,7 @@ class Engine:
         watch.done[layer] = first + count
         if watch.first is None:
             watch.first = layer
-        if layer == watch.first:
+        if layer == watch.first and not watch.hidden:  # else it was read before it was changed
             watch.masks.append(self._mask(tensor.src[1], kv, count))
         data = np.frombuffer(self.ffi.buffer(tensor.data, kv * count * heads * 4), np.float32)
         block = data.reshape(heads, count, kv)
@@ -312,10 +332,34 @@ class Engine:
         held += [block[:, q - first].copy() for q in watch.wanted if first <= q < first + count]
 
     def _mask(self, mask: Any, kv: int, count: int) -> NDArray[np.bool_]:
+        seen: NDArray[np.bool_] = np.isfinite(self._raw_mask(mask, count)[:, :kv])
+        return seen
+
+    def _raw_mask(self, mask: Any, count: int) -> NDArray[Any]:
+        """What is added to the scores, (queries, cells and more); writing there changes it."""
         kind: Any = {F32: np.float32, F16: np.float16}[int(mask.type)]
         stride = int(mask.nb[1])
-        raw = np.frombuffer(self.ffi.buffer(mask.data, stride * count), kind)
-        return np.isfinite(raw.reshape(count, -1)[:, :kv])
+        return np.frombuffer(self.ffi.buffer(mask.data, stride * count), kind).reshape(count, -1)
+
+    def _hide(self, tensor: Any, layer: int) -> None:
+        """Before the first layer reads the mask: keep what it says, then change it."""
+        watch, mask = self.watch, tensor.src[1]
+        if watch.changed is not None:
+            if mask.data != watch.changed:
+                watch.error = "the layers do not share one mask: no key can be hidden"
+            return
+        kv, count = int(tensor.ne[0]), int(tensor.ne[1])
+        if mask.op != NO_OP or count <= max(watch.hidden):
+            watch.error = "the mask is not an input: no key can be hidden"
+            return
+        watch.first, watch.changed = layer, mask.data
+        watch.masks.append(self._mask(mask, kv, count))
+        raw = self._raw_mask(mask, count)
+        for index, hiding in watch.hidden.items():
+            own = watch.masks[0][index].copy()
+            own[hiding.cells] = False  # what is left is the query's own cell
+            cells = [*hiding.cells, *np.flatnonzero(own)]
+            raw[index, [cells[key] for key in hiding.keys]] = -np.inf
 
     # --- sequences ---------------------------------------------------------------------------
     def copy(self, source: int, target: int, length: int) -> None:

@@ -174,7 +174,10 @@ class TransformersBackend:
         return [out[n] for n in range(len(feeds))]
 
     def _lean(self, feed: Feed) -> bool:
-        return self.compact is not None and feed.state.plain and not feed.changes
+        return (
+            self.compact is not None and feed.state.plain and not feed.changes
+            and self.compact.takes(len(feed.state.ids), len(feed.ids))
+        )  # fmt: skip
 
     def _extend_lean(self, feeds: Sequence[Feed]) -> list[Extension]:
         """The tokens of all feeds through the weights together."""
@@ -264,14 +267,14 @@ class TransformersBackend:
                 found = (getattr(out, "attentions", None) or ()) if last > 0 else ()
                 attention = [a[0, :, -last:].float() for a in found if a is not None]
             state.inner = tuple(getattr(module, name) for module, name in self._inner)
-            attention = [_placed(rows, past + n) for rows in attention]
+            attention = [_placed(rows.to(self.device), past + n) for rows in attention]
             state.ids.extend(int(i) for i in ids)
             if not wanted:
                 return Extension(None, attention)
             if self._splits:
                 hidden = out.last_hidden_state[0, n - wanted :]
                 return Extension(deferred.scores(hidden, self.model), attention)
-            return Extension(Full(out.logits[0, -wanted:].float()), attention)
+            return Extension(Full(out.logits[0, -wanted:].to(self.device).float()), attention)
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -320,6 +323,11 @@ class TransformersBackend:
                 layer.settle()
         if self.compact is not None:
             self.compact.rest()
+
+    @property
+    def streams(self) -> bool:
+        """Whether some of its weights are read from the disk at every pass."""
+        return any(p.device.type == "meta" for p in self.model.parameters())
 
     def close(self) -> None:
         """Drop the weights; states that others hold keep only their own memory."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tokenscope.backends.hf.cache import GrowingLayer
+from tokenscope.backends.hf.cache import Block, GrowingLayer
 from tokenscope.backends.hf.slab import Slab
 from tokenscope.backends.protocol import RowBatch, RowsOf
 
@@ -37,22 +37,91 @@ class _Shared:
 class Batch:
     """One pass: S states, each with 1 to Q new tokens, taken in the ``order`` of their rows."""
 
+    first: int
+    slots: list[int]
+    states: int
+    queries: int
+    past: list[int]
+    before: list[int]  # tokens in the slab, before this pass
+    tail: int
+    prefix: int
+    _write: torch.Tensor
+    _spread: torch.Tensor | None
+    _keys: NDArray[np.int32] | None
+    _mask: torch.Tensor | None
+    _shared: list[_Shared]
+    _tails: list[tuple[Block, int]]
+
     def __init__(
         self, slab: Slab, caches: Sequence[Sequence[GrowingLayer]], counts: Sequence[int],
-        kv: int, group: int,
+        kv: int, group: int, softcap: float | None = None, last: Batch | None = None,
     ) -> None:  # fmt: skip
-        """``counts``: new tokens of each state; room for them is claimed here, in all layers."""
+        """``counts``: new tokens of each state; room for them is claimed here, in all layers.
+
+        ``last``: the pass before. Where the same states take one token more each, as they do most
+        of the time, what it knew is carried on.
+        """
+        self.softcap = softcap
         rows = [c[0].parts[-1][0].row for c in caches]
         self.order = sorted(range(len(rows)), key=rows.__getitem__)
-        rows = [rows[n] for n in self.order]
         self.slab, self.kv, self.group = slab, kv, group
-        self.caches = caches = [caches[n] for n in self.order]
-        self.counts = counts = [counts[n] for n in self.order]
+        self.caches = [caches[n] for n in self.order]
+        self.counts = [counts[n] for n in self.order]
+        if last is not None and last.goes_on(self):
+            self._carry_on(last)
+        else:
+            self._begin([rows[n] for n in self.order])
+        past = np.zeros(self.states, dtype=np.int64)
+        past[self.slots] = self.past
+        self.rows = RowBatch([], self.keys, past)
+        for cache, n in zip(self.caches, self.counts, strict=True):
+            block, used = cache[0].parts[-1]
+            end = used + n
+            for layer in cache:
+                block = layer.parts[-1][0]
+                block.filled = end
+                layer.parts[-1] = (block, end)
+                layer.length += n
+
+    def goes_on(self, other: Batch) -> bool:
+        """Whether ``other`` is of the same states, each behind its one token, with one more."""
+        return (
+            self.slab is other.slab and self.counts == other.counts and self.queries == 1
+            and all(
+                mine[0] is c[0] and c[0].length == past + 1 and c[0].parts[-1][1] == before + 1
+                and c[0].parts[-1][0] is tail and len(c[0].parts) == parts
+                for mine, c, past, before, (tail, parts) in
+                zip(self.caches, other.caches, self.past, self.before, self._tails, strict=True)
+            )
+        )  # fmt: skip
+
+    def _carry_on(self, last: Batch) -> None:
+        self.first, self.slots, self.states = last.first, last.slots, last.states
+        self.queries, self.prefix = last.queries, last.prefix
+        self._tails, self._shared, self._spread = last._tails, last._shared, last._spread
+        self.past = [n + 1 for n in last.past]
+        self.before = [n + 1 for n in last.before]
+        self.tail = last.tail + 1
+        self._write = last._write + 1
+        new = [self.prefix + n for n in self.before]
+        keys = np.full((self.states, self.prefix + self.tail), -1, dtype=np.int32)
+        keys[:, :-1] = last.keys()
+        keys[self.slots, new] = self.past
+        self._keys = keys
+        self._mask = last._mask
+        if last._mask is not None:
+            mask = torch.nn.functional.pad(last._mask, (0, 1), value=-torch.inf)
+            mask[self.slots, :, :, :, new] = 0.0
+            self._mask = mask
+
+    def _begin(self, rows: Sequence[int]) -> None:
+        """``rows``: of the slab, in rising order."""
+        slab, kv, caches, counts = self.slab, self.kv, self.caches, self.counts
         self.first, last = min(rows), max(rows) + 1
         self.slots = [r - self.first for r in rows]
         self.states, self.queries = last - self.first, max(counts)
         self.past = [c[0].length for c in caches]
-        self.before = [c[0].parts[-1][1] for c in caches]  # tokens in the slab, before this pass
+        self.before = [c[0].parts[-1][1] for c in caches]
         self.tail = max(b + n for b, n in zip(self.before, counts, strict=True))
         self._shared = self._areas()
         self.prefix = max((s.at + s.width for s in self._shared), default=0)
@@ -63,22 +132,14 @@ class Batch:
         ]
         self._write = torch.tensor([i for w in where for i in w], device=device)
         # queries stand at slot * Q + j; with one token each and no gap that is their own order
-        self._spread: torch.Tensor | None = None
+        self._spread = None
         if self.queries > 1 or self.slots != list(range(self.states)):
             at = [s * self.queries + j for s, n in zip(self.slots, counts, strict=True)
                   for j in range(n)]  # fmt: skip
             self._spread = torch.tensor(at, device=device)
-        self._keys: NDArray[np.int32] | None = None
+        self._keys = None
         self._mask = self._masked(device)
-        past = np.zeros(self.states, dtype=np.int64)
-        past[self.slots] = self.past
-        self.rows = RowBatch([], self.keys, past)
-        for cache, n in zip(caches, counts, strict=True):
-            for layer in cache:
-                block, used = layer.parts[-1]
-                block.filled = used + n
-                layer.parts[-1] = (block, used + n)
-                layer.length += n
+        self._tails = [(c[0].parts[-1][0], len(c[0].parts)) for c in caches]
 
     def _areas(self) -> list[_Shared]:
         """The blocks before the tails, each with columns that none of its states uses twice."""
@@ -152,6 +213,8 @@ class Batch:
         scores = torch.bmm(q, held[0].transpose(1, 2)).view(states, kv, queries, group, -1)
         if self._shared:
             scores = torch.cat([self._before(number, q), scores], dim=-1)
+        if self.softcap is not None:
+            scores = scores.div_(self.softcap).tanh_().mul_(self.softcap)
         if self._mask is not None:
             scores += self._mask
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32)

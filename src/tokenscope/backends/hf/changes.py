@@ -62,6 +62,8 @@ def check(changes: Sequence[Change], anatomy: Anatomy) -> None:
                 raise InputError("head", f"layer {c.layer} has {part.heads} heads")
             if module_of(part, c.place) is None:
                 raise AbilityError(f"layer {c.layer} has no {c.place}")
+        elif not isinstance(c, Weighed):
+            raise AbilityError("this model's attention is changed by its own edits")
         else:
             for layer in c.layers:
                 if part_of(anatomy, layer).attention is None:

@@ -1,17 +1,19 @@
-"""A lean step for plain Llama-like decoders (Llama, Mistral, Qwen2): few tokens of many states.
+"""A lean step for the families of ``hf.lean`` (Llama-like ones, Gemma, Phi3, GPT-2 ...): few tokens
+of many states.
 
 On a small model most of a step is the overhead of calling some hundred small modules. Here the
 same arithmetic runs over the same weights with about twenty calls a layer; attention rows fall
 out of it at no cost. The tokens of all feeds go through the weights together, and each state
 attends to its own past. It is used only after the load-time probe has found it equal to the
-family's own eager forward; every other model, and every long feed, runs through transformers.
+family's own eager forward; every other model, and what lies beyond a sliding window, runs through
+transformers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 import torch
@@ -21,20 +23,16 @@ from tokenscope.backends.hf.batched import Batch
 from tokenscope.backends.hf.cache import GrowingLayer
 from tokenscope.backends.hf.deferred import WORTH, DeferredLogits
 from tokenscope.backends.hf.int8 import is_int8
+from tokenscope.backends.hf.lean import Family, Modules, Norm, read
+from tokenscope.backends.hf.matrix import Matrix, Pack, joined
 from tokenscope.backends.hf.slab import Slab, seated
 
-FAMILIES = ("llama", "mistral", "qwen2")
-STATIC_ROPE = ("default", "linear", "llama3")
 ROPE_ROWS = 1024
 MOST_TOKENS = 16  # of one feed; from there on the fused attention of a prefill is faster
 BATCHED = 8  # of each of several feeds that attend in one go
 PACKED_BYTES = 1 << 30  # a model whose weights are larger is not packed a second time
 PACKED_SHARE = 0.5  # nor one whose second copy would take more than this share of free memory
-PACKED_ROWS = 64  # more tokens than this gain nothing from packed weights
-TALL = 4096  # rows of a weight that is packed to advantage for one token as well
 TURNED_BYTES = 1 << 26  # of weights; up to there a transposed copy is the faster one
-
-Pack = Literal["", "turned", "onednn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,85 +45,30 @@ class LeanFeed:
     scores: int
 
 
-class Matrix:
-    """One weight (out, in) with its bias, multiplied by few rows at a time.
-
-    Two to eight rows through torch's own product cost up to four times as much as one (its
-    kernels are made for long sides). Over a second copy they cost 1.2 to 1.7 times as much: of a
-    small model (``turned``) a transposed one, which serves one row and many as well; of a larger
-    one a copy packed in oneDNN's order. It is made where there is room for it.
-    """
-
-    __slots__ = ("bias", "packed", "tall", "turned", "weight")
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, pack: Pack) -> None:
-        self.weight = weight
-        self.bias = bias
-        self.tall = weight.shape[0] >= TALL
-        self.turned: torch.Tensor | None = None
-        self.packed: torch.Tensor | None = None
-        if pack == "turned":
-            self.turned = weight.t().contiguous()
-        elif pack == "onednn":
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, 8)
-
-    @property
-    def packed_bytes(self) -> int:
-        """What the second copy takes."""
-        return self.weight.nbytes if self.packed is not None or self.turned is not None else 0
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, in) to (n, out)."""
-        if self.turned is not None:
-            if self.bias is None:
-                return torch.mm(x, self.turned)
-            return torch.addmm(self.bias, x, self.turned)
-        n = x.shape[0]
-        if self.packed is None or n > PACKED_ROWS or (n == 1 and not self.tall):
-            return F.linear(x, self.weight, self.bias)
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            x, self.packed, self.bias, "none", [], ""
-        )
-        return out
-
-    def add(self, x: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
-        """``to`` and the product, where there is no bias."""
-        if self.turned is not None:
-            return torch.addmm(to, x, self.turned)
-        n = x.shape[0]
-        if n == 1 or self.packed is None or n > PACKED_ROWS:
-            return torch.addmm(to, x, self.weight.t())
-        return self(x).add_(to)
-
-
 @dataclass(slots=True)
 class _Layer:
-    """Weights of one layer; q, k, v share one matrix, and gate and up another."""
+    """One layer: q, k, v share a matrix, gate and up another. ``qk``: weights (H + kv, D) and
+    epsilon of the norms of queries and keys."""
 
-    norm_in: torch.Tensor
+    norm: Norm
     qkv: Matrix
     out: Matrix
-    norm_mlp: torch.Tensor
-    gate_up: Matrix
+    norm_mlp: Norm
+    up: Matrix
     down: Matrix
+    qk: tuple[torch.Tensor, float] | None
+    after: Norm | None
+    after_mlp: Norm | None
 
 
 class CompactStep:
     """The step function of one model. Build it with :func:`compact_step`."""
 
-    def __init__(self, model: Any, second: bool = True) -> None:
-        config = model.config
-        inner = model.model
-        self.heads = int(config.num_attention_heads)
-        self.kv_heads = int(config.num_key_value_heads)
-        first = inner.layers[0].self_attn
-        self.width = int(first.head_dim)
-        self.scale = float(first.scaling)
-        self.eps = float(config.rms_norm_eps)
-        self.embedding = inner.embed_tokens.weight
-        self.hidden = int(self.embedding.shape[1])
-        self.norm = inner.norm.weight
-        self.rotary = inner.rotary_emb
+    def __init__(self, model: Any, second: bool = True, family: Family | None = None) -> None:
+        family = family or read(model)
+        assert family is not None
+        table, head = model.get_input_embeddings(), model.get_output_embeddings()
+        self.embedding = table.weight
         size = sum(p.nbytes for p in model.parameters())
         suits = (
             self.embedding.device.type == "cpu" and self.embedding.dtype == torch.float32
@@ -134,41 +77,51 @@ class CompactStep:
         pack: Pack = ""
         if second and suits and size <= PACKED_SHARE * psutil.virtual_memory().available:
             pack = "turned" if size <= TURNED_BYTES else "onednn"
-        self.head = Matrix(model.lm_head.weight, model.lm_head.bias, pack)
-        self.layers = [_fused(layer, pack) for layer in inner.layers]
+        self._take(family, head, lambda parts: joined(parts, pack))
         self.packed_bytes = sum(m.packed_bytes for m in self._matrices())
         self.note = ""
         if pack:
             self.note = f"packed weights: a second copy of {self.packed_bytes / 1e6:.0f} MB"
         elif suits:
             self.note = "weights are not packed a second time: memory is short"
+
+    def _take(self, family: Family, head: Any, matrix: Callable[[list[Any]], Matrix]) -> None:
+        """Everything but the token table, whose sizes are looked at."""
+        self.family = family
+        self.heads, self.kv_heads, self.width = family.heads, family.kv_heads, family.width
+        self.scale, self.limit = family.scale, family.limit
+        self.hidden = int(self.embedding.shape[1])
+        self.norm = family.norm
+        self.factor = None if family.factor is None else family.factor.to(self.embedding.dtype)
+        self.head = matrix([head])
+        self.layers = [_layer(m, family, matrix) for m in family.layers]
         self._cos = self._sin = torch.empty(0, self.width)
         self._slab: Slab | None = None
+        self._last: Batch | None = None  # holds its states: dropped when one of them rests
+
+    def takes(self, past: int, count: int) -> bool:
+        """Whether ``count`` tokens after ``past`` may go this way: no further than a sliding
+        window reaches, and where scores are capped (no fused kernel does that) few at a time."""
+        if self.family.softcap is not None and count > MOST_TOKENS:
+            return False
+        return self.limit is None or past + count <= self.limit
 
     def _matrices(self) -> list[Matrix]:
-        inner = [m for w in self.layers for m in (w.qkv, w.out, w.gate_up, w.down)]
+        inner = [m for w in self.layers for m in (w.qkv, w.out, w.up, w.down)]
         return [self.head, *inner]
 
-    def _rope(self, spans: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _rope(self, spans: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
         """cos and signed sin (N, 1, D) of the positions in ``spans``, from a table that grows."""
         end = max(b for _, b in spans)
         if end > self._cos.shape[0]:
             rows = ROPE_ROWS * (end // ROPE_ROWS + 1)
             at = torch.arange(rows, device=self.embedding.device)[None]
-            cos, sin = self.rotary(self.embedding[:1], at)
-            half = self.width // 2
+            cos, sin = self.family.rotary(self.embedding[:1], at)
+            half = cos.shape[-1] // 2
             # rotate_half(x) * sin == roll(x, half) * signed sin: one call less a layer
             self._cos = cos[0][:, None]
             self._sin = torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)[:, None]
-        if len(spans) == 1:
-            a, b = spans[0]
-            return self._cos[a:b], self._sin[a:b]
-        if len(spans) * 2 > sum(b - a for a, b in spans):
-            index = torch.tensor([t for a, b in spans for t in range(a, b)])
-            index = index.to(self._cos.device)
-            return self._cos[index], self._sin[index]
-        cos, sin = (torch.cat([t[a:b] for a, b in spans]) for t in (self._cos, self._sin))
-        return cos, sin
+        return _picked([self._cos, self._sin], spans)
 
     def __call__(
         self, feeds: Sequence[LeanFeed]
@@ -191,11 +144,14 @@ class CompactStep:
         caches, counts = [f.cache for f in feeds], [len(f.ids) for f in feeds]
         like = self.embedding.new_empty(1, self.kv_heads, 1, self.width)
         self._slab = slab = seated(self._slab, caches, counts, like)
-        return Batch(slab, caches, counts, self.kv_heads, self.heads // self.kv_heads)
+        group = self.heads // self.kv_heads
+        cap, last = self.family.softcap, self._last
+        self._last = batch = Batch(slab, caches, counts, self.kv_heads, group, cap, last)
+        return batch
 
     def rest(self) -> None:
         """Give the slab's memory back once no state has a part in it. From any thread."""
-        slab = self._slab
+        self._last, slab = None, self._slab
         if slab is not None and len(slab.free()) == slab.rows:
             self._slab = None
 
@@ -209,20 +165,29 @@ class CompactStep:
         total, cut = len(ids), cuts[few - 1][1] if few else 0
         # a batch has claimed its rows already
         starts = [f.cache[0].length - (len(f.ids) if n < few else 0) for n, f in enumerate(feeds)]
-        cos, sin = self._rope(
-            [(start, start + len(f.ids)) for start, f in zip(starts, feeds, strict=True)]
-        )
+        spans = [(start, start + len(f.ids)) for start, f in zip(starts, feeds, strict=True)]
         if total == 1:
             x = self.embedding[ids[0] : ids[0] + 1]  # (N, d)
         else:
             x = self.embedding[torch.tensor(ids, device=self.embedding.device)]
+        if self.factor is not None:
+            x = x * self.factor
+        family = self.family
+        if family.positions is not None:
+            x = x + _picked([family.positions], spans)[0]
+        rope = self._rope(spans) if family.rotary is not None else None
         attention: list[list[torch.Tensor]] = [[] for _ in feeds]
-        shape = (self.hidden,)
         for number, w in enumerate(self.layers):
-            h = F.rms_norm(x, shape, w.norm_in, self.eps)
-            qkv = w.qkv(h).view(total, heads + 2 * kv, width)
+            h = w.norm(x)
+            qkv = w.qkv(h)
+            if family.interleaved:
+                qkv = qkv.view(total, heads, 3, width).transpose(1, 2)
+            qkv = qkv.reshape(total, heads + 2 * kv, width)
             qk = qkv[:, : heads + kv]
-            qk = torch.addcmul(qk * cos, qk.roll(width // 2, -1), sin)
+            if w.qk is not None:
+                qk = F.rms_norm(qk, (width,), None, w.qk[1]) * w.qk[0]
+            if rope is not None:
+                qk = _turned(qk, *rope)
             q, k, v = qk[:, :heads], qk[:, heads:], qkv[:, heads + kv :]
             q.mul_(self.scale)
             outs = []
@@ -237,10 +202,15 @@ class CompactStep:
                 if weights is not None:
                     rows.append(weights)
             o = outs[0] if len(outs) == 1 else torch.cat(outs)
-            x = w.out.add(o, x)
-            h = F.rms_norm(x, shape, w.norm_mlp, self.eps)
-            gate, up = w.gate_up(h).chunk(2, dim=-1)
-            x = w.down.add(F.silu(gate).mul_(up), x)
+            before = x
+            x = w.out.add(o, x) if w.after is None else x + w.after(w.out(o))
+            h = w.up(w.norm_mlp(before if family.parallel else x))
+            if family.gated:
+                gate, up = h.chunk(2, dim=-1)
+                h = family.act(gate).mul_(up)
+            else:
+                h = family.act(h)
+            x = w.down.add(h, x) if w.after_mlp is None else x + w.after_mlp(w.down(h))
         seen: list[Sequence[torch.Tensor]] = list(attention)
         if batch is not None:
             seen[:few] = [batch.rows_of(n, f.rows) for n, f in enumerate(feeds[:few])]
@@ -259,6 +229,8 @@ class CompactStep:
         parts = layer.views()
         scores = [torch.matmul(q, k[0].transpose(1, 2)) for k, _ in parts]
         score = scores[0] if len(parts) == 1 else torch.cat(scores, dim=-1)
+        if (cap := self.family.softcap) is not None:
+            score = score.div_(cap).tanh_().mul_(cap)
         if n > 1:
             later = torch.ones(n, n, dtype=torch.bool, device=q.device).triu_(1)
             score.view(kv, n, group, -1)[..., -n:].masked_fill_(later[:, None], -torch.inf)
@@ -319,20 +291,27 @@ class CompactStep:
             return [None] * len(feeds)
         if sum(wanted) < x.shape[0]:
             x = torch.cat([x[b - k : b] for (_, b), k in zip(cuts, wanted, strict=True)])
-        h = F.rms_norm(x, (self.hidden,), self.norm, self.eps)
+        h = self.norm(x)
         size = int(self.head.weight.shape[0])
         pieces = _cuts(wanted)
         few = [(a, b) for a, b in pieces if b - a <= WORTH]
         made: dict[tuple[int, int], torch.Tensor] = {}
         if few:
-            logits = self.head(torch.cat([h[a:b] for a, b in few]) if len(few) < len(pieces) else h)
+            logits = self._scores(
+                torch.cat([h[a:b] for a, b in few]) if len(few) < len(pieces) else h
+            )
             made = dict(zip(few, logits.float().split([b - a for a, b in few]), strict=True))
         return [
             None if a == b
             else made[a, b] if b - a <= WORTH
-            else DeferredLogits(h[a:b], self.head, size)
+            else DeferredLogits(h[a:b], self._scores, size)
             for a, b in pieces
         ]  # fmt: skip
+
+    def _scores(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(n, d) after the last norm to logits (n, V)."""
+        logits, cap = self.head(hidden), self.family.cap
+        return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
 
 
 def _cuts(sizes: Sequence[int]) -> list[tuple[int, int]]:
@@ -344,62 +323,45 @@ def _cuts(sizes: Sequence[int]) -> list[tuple[int, int]]:
     return out
 
 
-def _joined(parts: list[torch.nn.Linear], pack: Pack) -> Matrix:
-    """One matrix over several; the modules' own weights become views of it (no second copy)."""
-    weight = torch.cat([p.weight.data for p in parts])
-    at = 0
-    for part in parts:
-        rows = part.weight.shape[0]
-        part.weight.data = weight[at : at + rows]
-        at += rows
-    bias = None
-    if parts[0].bias is not None:
-        bias = torch.cat([p.bias.data for p in parts])
-    return Matrix(weight, bias, pack)
+def _picked(tables: Sequence[torch.Tensor], spans: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
+    """The rows of tables that lie in ``spans``, one after the other."""
+    if len(spans) == 1:
+        a, b = spans[0]
+        return [t[a:b] for t in tables]
+    if len(spans) * 2 > sum(b - a for a, b in spans):
+        index = torch.tensor([t for a, b in spans for t in range(a, b)], device=tables[0].device)
+        return [t[index] for t in tables]
+    return [torch.cat([t[a:b] for a, b in spans]) for t in tables]
 
 
-def _fused(layer: Any, pack: Pack) -> _Layer:
-    attention, mlp = layer.self_attn, layer.mlp
+def _turned(qk: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Queries and keys (N, heads, D), rotated by position; all of each head, or its first part."""
+    wide = cos.shape[-1]
+    part = qk if wide == qk.shape[-1] else qk[..., :wide]
+    out = torch.addcmul(part * cos, part.roll(wide // 2, -1), sin)
+    return out if part is qk else torch.cat([out, qk[..., wide:]], dim=-1)
+
+
+def _layer(m: Modules, family: Family, matrix: Callable[[list[Any]], Matrix]) -> _Layer:
+    qk = None
+    if m.qk is not None:
+        q, k = m.qk
+        wide = (family.heads, -1), (family.kv_heads, -1)
+        qk = torch.cat([q.weight.expand(wide[0]), k.weight.expand(wide[1])]), q.eps
     return _Layer(
-        layer.input_layernorm.weight,
-        _joined([attention.q_proj, attention.k_proj, attention.v_proj], pack),
-        Matrix(attention.o_proj.weight, None, pack),
-        layer.post_attention_layernorm.weight,
-        _joined([mlp.gate_proj, mlp.up_proj], pack),
-        Matrix(mlp.down_proj.weight, None, pack),
-    )
+        m.norm, matrix(m.qkv), matrix([m.out]), m.norm_mlp, matrix(m.up), matrix([m.down]), qk,
+        m.after, m.after_mlp,
+    )  # fmt: skip
 
 
 def compact_step(model: Any, second: bool = True) -> CompactStep | None:
     """The lean step where the model's structure allows one, else None. ``second``: whether it
     may make a second copy of the weights."""
-    config = model.config
-    rope = getattr(config, "rope_parameters", None) or {}
-    plain = (
-        getattr(config, "model_type", "") in FAMILIES
-        and type(model).__name__.endswith("ForCausalLM")
-        and getattr(config, "hidden_act", "") == "silu"
-        and not getattr(config, "attention_bias", False)
-        and not getattr(config, "mlp_bias", False)
-        and getattr(config, "pretraining_tp", 1) in (None, 1)
-        and isinstance(rope, dict)
-        and rope.get("rope_type", "default") in STATIC_ROPE
-        and not _windowed(config)
-        and not hasattr(model, "hf_device_map")
-    )
-    if not plain:
+    family = read(model)
+    if family is None:
         return None
     if is_int8(model):
         from tokenscope.backends.hf import compact_int8
 
-        return compact_int8.Int8Step(model) if compact_int8.suits(model) else None
-    return CompactStep(model, second)
-
-
-def _windowed(config: Any) -> bool:
-    kinds = getattr(config, "layer_types", None)
-    if kinds:
-        return any(k != "full_attention" for k in kinds)
-    return bool(getattr(config, "sliding_window", None)) and getattr(
-        config, "use_sliding_window", True
-    )
+        return compact_int8.step(model, family)
+    return CompactStep(model, second, family)

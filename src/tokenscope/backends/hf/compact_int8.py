@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokenscope.backends.hf.compact import CompactStep, _Layer
+from tokenscope.backends.hf.compact import CompactStep
 from tokenscope.backends.hf.int8 import Int8Embedding, Int8Linear, Table, product
+from tokenscope.backends.hf.lean import Family
 
 
 class CodedMatrix:
-    """Codes (out, in) with scales; multiplied like ``compact.Matrix``. Layers that take the same
+    """Codes (out, in) with scales; multiplied like ``matrix.Matrix``. Layers that take the same
     input share one: their own codes become views of it."""
 
     packed_bytes = 0
@@ -53,49 +54,18 @@ class Rows(Table):
 class Int8Step(CompactStep):
     """The step of a model whose every matrix became int8; its norms are float32."""
 
-    def __init__(self, model: Any) -> None:
-        config, inner = model.config, model.model
-        first = inner.layers[0].self_attn
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.width, self.scale = int(first.head_dim), float(first.scaling)
-        self.eps = float(config.rms_norm_eps)
-        table = inner.embed_tokens
+    def __init__(self, model: Any, family: Family) -> None:
+        table = model.get_input_embeddings()
         self.embedding = Rows(table.codes, table.scales)
-        self.hidden = int(table.codes.shape[1])
-        self.norm, self.rotary = inner.norm.weight, inner.rotary_emb
-        self.head = CodedMatrix([model.lm_head])  # type: ignore[assignment]
-        self.layers = [_layer(x) for x in inner.layers]
+        coded: Any = CodedMatrix
+        self._take(family, model.get_output_embeddings(), coded)
         self.packed_bytes, self.note = 0, ""
-        self._cos = self._sin = torch.empty(0, self.width)
-        self._slab = None
 
 
-def suits(model: Any) -> bool:
-    """Whether all that the step multiplies by is int8, on a CPU."""
-    inner = model.model
-    parts = [m for x in inner.layers for m in (*_attention(x), *_mlp(x))]
-    return (
-        type(inner.embed_tokens) is Int8Embedding and inner.embed_tokens.factor is None
-        and all(type(m) is Int8Linear for m in (*parts, model.lm_head))
-        and model.lm_head.codes.device.type == "cpu"
-    )  # fmt: skip
-
-
-def _attention(layer: Any) -> list[Any]:
-    held = layer.self_attn
-    return [held.q_proj, held.k_proj, held.v_proj, held.o_proj]
-
-
-def _mlp(layer: Any) -> list[Any]:
-    return [layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj]
-
-
-def _layer(layer: Any) -> _Layer:
-    q, k, v, o = _attention(layer)
-    gate, up, down = _mlp(layer)
-    made: Any = _Layer
-    held: _Layer = made(
-        layer.input_layernorm.weight, CodedMatrix([q, k, v]), CodedMatrix([o]),
-        layer.post_attention_layernorm.weight, CodedMatrix([gate, up]), CodedMatrix([down]),
-    )  # fmt: skip
-    return held
+def step(model: Any, family: Family) -> Int8Step | None:
+    """The step where all that it multiplies by is int8, on a CPU, else None."""
+    table, head = model.get_input_embeddings(), model.get_output_embeddings()
+    parts = [m for x in family.layers for m in (*x.qkv, x.out, *x.up, x.down)]
+    if type(table) is not Int8Embedding or any(type(m) is not Int8Linear for m in (*parts, head)):
+        return None
+    return Int8Step(model, family) if table.codes.device.type == "cpu" else None

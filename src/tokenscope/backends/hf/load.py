@@ -13,10 +13,11 @@ import torch
 
 from tokenscope import disk
 from tokenscope.backends import loading, room
-from tokenscope.backends.hf import chat, quality, recorder
+from tokenscope.backends.hf import chat, quality, recorder, spread
 from tokenscope.backends.hf import claims as claimed
 from tokenscope.backends.hf.backend import TransformersBackend
 from tokenscope.backends.hf.checkpoint import Checkpoint, digest, inspect
+from tokenscope.backends.hf.experts import routers
 from tokenscope.backends.hf.hub import network, snapshot
 from tokenscope.backends.hf.infill import find_marks
 from tokenscope.backends.hf.probe import probe
@@ -78,7 +79,10 @@ def load(
     with network(allow_network):
         folder = resolve(address, allow_network, root)
     with network(False), room.given_back():
-        return _open(address, folder, dtype, device, root, start_token, allow_links, max_memory)
+        made = _open(address, folder, dtype, device, root, start_token, allow_links, max_memory)
+    if made.streams:
+        room.keep_giving_back()
+    return made
 
 
 def _open(
@@ -92,14 +96,22 @@ def _open(
     loading.stage("trying the tokenizer")
     opened = open_tokenizer(checkpoint.path, claims.rows)
     start, why = choose_start(opened, start_token, getattr(claims.config, "bos_token_id", None))
-    place = _device(device)
-    way = choose(checkpoint, dtype, place, max_memory)
+    places = spread.narrowed(spread.devices(device), device, checkpoint, _narrowest(dtype))
+    place = places[0]
+    room_on = spread.free(places)
+    way = choose(checkpoint, dtype, place, max_memory, sum(room_on) if len(places) > 1 else None)
     notes = [way.note, why]
+    where = None
+    if len(places) > 1:
+        if way.name == INT8 or way.resident is not None:
+            raise InputError("device", f"{way.note.split(':')[0]} is for one device")
+        where = spread.plan(checkpoint, way.kind, places, [int(n * spread.SHARE) for n in room_on])
+        notes.append(f"its layers lie on {len(places)} devices; explanations need it on one")
     if opened.appends:
         notes.append("the tokenizer's end token is left off: a text here goes on")
     template = _template(checkpoint.path, notes)
     loading.stage("reading the weights")
-    model, unused = load_weights(checkpoint, way, place)
+    model, unused = load_weights(checkpoint, way, place, where)
     loading.stage("checking against its own forward")
     recorder.register()
     try:
@@ -128,18 +140,20 @@ def _open(
         parameters=claims.parameters, layers=int(config.num_hidden_layers), heads=heads,
         kv_heads=kv_heads, hidden=int(config.hidden_size), vocab=claims.rows,
         context=_context(config, notes), dtype=way.name,
-        device=str(place), kernel=found.kernel,
+        device=",".join(str(p) for p in places), kernel=found.kernel,
         model_digest=weights_digest,
         tokenizer_digest=digest((checkpoint.path / "tokenizer.json",)),
         attention_layers=found.layers,
         state_bytes_per_token=2 * len(found.layers) * kv_heads * width * size,
         weight_bytes=_taken(model) + (found.compact.packed_bytes if found.compact else 0),
+        expert_layers=tuple(layer for layer, _ in routers(model)),
         notes=tuple(notes), versions=versions(),
         start_token="".join(vocabulary.label(i) or "" for i in start),
     )  # fmt: skip
     abilities = Abilities(
         attention=bool(found.layers), infill=marks is not None, chat=template is not None,
-        internals=way.resident is None, changes=way.resident is None,
+        internals=way.resident is None and where is None,
+        changes=way.resident is None and where is None,
     )  # fmt: skip
     return TransformersBackend(
         model, vocabulary, info, abilities, _stops(model, opened, claims.rows), start, marks,
@@ -161,15 +175,9 @@ def _name(address: str | Path | None, checkpoint: Checkpoint) -> str:
     return text if HUB_ID.fullmatch(text) and not Path(text).exists() else checkpoint.path.name
 
 
-def _device(device: str | None) -> torch.device:
-    if device is None or device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        torch.empty(1, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError("device", f"{device[:40]!r} is not available here") from error
-    return place
+def _narrowest(dtype: str | None) -> int:
+    """Bytes of a value as it will be on a card."""
+    return 4 if dtype == "float32" else 2
 
 
 def _context(config: Any, notes: list[str]) -> int | None:

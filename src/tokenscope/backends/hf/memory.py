@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenscope.backends.hf.checkpoint import Checkpoint
+from tokenscope.backends.hf.lean import READERS
 from tokenscope.backends.need import MB, Need
 
 BASE = 430 * MB  # Python, torch, transformers and what they keep once a model has been run
@@ -18,16 +19,15 @@ CHUNK = 2048  # tokens of a prompt that are read at once, at most
 BLOCK = 64  # rows of logits that are made at once
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 INT8 = "int8"
-PROBE = 285  # tokens of the text by which int8 is compared with the unquantised weights
+COMPARED = 32  # tokens at a time when int8 is compared with the unquantised weights
 PACKED_MOST = 1 << 30
-LEAN = ("llama", "mistral", "qwen2")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """Sizes of a decoder. ``cached``: numbers that a token adds to the memory of keys and values;
     ``largest``: values of its largest tensor; ``embedding``: values of the token table;
-    ``tied``: the output matrix is the token table."""
+    ``tied``: the output matrix is the token table; ``stored``: bytes of a value in its files."""
 
     values: int
     largest: int
@@ -39,6 +39,7 @@ class Shape:
     vocab: int
     context: int | None
     lean: bool
+    stored: int = 4
 
 
 def shape_of(checkpoint: Checkpoint) -> Shape:
@@ -60,7 +61,8 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
         tied="lm_head.weight" not in checkpoint.tensors,
         cached=2 * attention_layers(config) * kv * width, hidden=hidden,
         inner=get("intermediate_size", "n_inner", "ffn_dim") or 4 * hidden, vocab=vocab,
-        context=context or None, lean=config.get("model_type") in LEAN,
+        context=context or None, lean=config.get("model_type") in READERS,
+        stored=max(t.stop - t.start for t in tensors) // max(t.values for t in tensors),
     )  # fmt: skip
 
 
@@ -83,11 +85,12 @@ def need(shape: Shape, way: str, context: int) -> Need:
     work = rows * (3 * shape.inner + 6 * shape.hidden) * size + 3 * BLOCK * shape.vocab * 4
     packed = 0
     if way == INT8:
-        # codes, a scale a row, and what is no matrix; the float token table for a moment
+        # codes, a scale a row, and what is no matrix; while it is compared with the unquantised
+        # weights the token table as it is stored and wide, and the scores of a few tokens
         weights = shape.values + 4 * shape.values // max(shape.hidden, 1)
-        work = max(work, shape.embedding * 8 + PROBE * shape.vocab * 6)
+        work = max(work, shape.embedding * (4 + shape.stored) + COMPARED * shape.vocab * 8 * 3)
     elif size == 2:
-        work = max(work, shape.largest * 8)  # the probe widens one module at a time
+        work = max(work, shape.largest * 4)  # the probe widens one module at a time
     elif shape.lean and weights <= PACKED_MOST:
         packed = weights - (0 if shape.tied else shape.embedding * size)
         work = max(work, shape.largest * size)  # in two places while it is packed

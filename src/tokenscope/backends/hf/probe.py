@@ -195,6 +195,7 @@ def _difference(
         worst = _larger(worst, (got - logits[start:end]).abs().max() / scale)
         for rows, want in zip([sink.rows[i] for i in layers], reference, strict=True):
             kept = end - rows.shape[-1]  # a memory that keeps a window has dropped the keys before
+            rows = rows.to(want.device)  # layers may lie on several
             worst = _larger(worst, (rows - want[:, start:end, kept:end]).abs().max())
     return worst, layers
 
@@ -217,7 +218,7 @@ def _compact_difference(
     One state is fed token by token and another, a fork, three at a time beside it; then a fork of
     each takes one token in one go: so one token, several, many states and chains are all seen.
     """
-    tokens = ids[0].tolist()
+    tokens = ids[0].tolist()[: compact.limit]  # what a sliding window hides is not its business
     count = plain_layers(model.config) or 0
     scale = float(logits.abs().max().clamp(min=1.0))
     worst = 0.0
@@ -243,7 +244,7 @@ def _compact_difference(
                     feeds.append(LeanFeed(tokens[at : at + 3], other, 3, 3))
                 for start, (got, rows) in zip((t, at), compact(feeds), strict=False):
                     worst = _larger(worst, compare(start, got, rows))
-            ends = (4, 6)
+            ends = (4, min(6, len(tokens) - 1))
             pair = [[x.forked(n) for x in c] for n, c in zip(ends, (one, other), strict=True)]
             found = compact(
                 [LeanFeed([tokens[n]], c, 1, 1) for n, c in zip(ends, pair, strict=True)]

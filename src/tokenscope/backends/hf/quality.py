@@ -16,6 +16,7 @@ import torch
 
 from tokenscope import disk
 from tokenscope.backends.hf.checkpoint import Checkpoint
+from tokenscope.backends.hf.deferred import DeferredLogits, splits
 from tokenscope.backends.hf.offload import load_streaming
 from tokenscope.errors import StoreError, TokenScopeError
 
@@ -49,6 +50,7 @@ class Counter:
         return sorted(self.counts.items(), key=lambda item: -item[1])[:n]
 '''
 BLOCK = 32  # rows that are compared at once
+Logits = torch.Tensor | DeferredLogits
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +71,30 @@ class Quality:
         )
 
 
-def compare(want: torch.Tensor, got: torch.Tensor) -> Quality:
+def compare(want: Logits, got: Logits) -> Quality:
     """Logits (n, V) of both. KL(p, q) = sum p ln(p / q), in float64 over the whole vocabulary."""
-    kl = 0.0
-    for start in range(0, len(want), BLOCK):
-        rows = slice(start, start + BLOCK)
-        p = torch.log_softmax(want[rows].double(), -1)
-        q = torch.log_softmax(got[rows].double(), -1)
-        kl += float((p.exp() * (p - q)).sum())
-    same = (want.argmax(-1) == got.argmax(-1)).double().mean()
-    return Quality(kl / len(want), float(same), len(want))
+    kl, same, count = 0.0, 0, int(want.shape[0])
+    for start in range(0, count, BLOCK):
+        p, q = (_some(x, slice(start, start + BLOCK)) for x in (want, got))
+        same += int((p.argmax(-1) == q.argmax(-1)).sum())
+        p, q = (torch.log_softmax(x.double(), -1) for x in (p, q))
+        kl += float((q.sub_(p).neg_().mul_(p.exp_())).sum())
+    return Quality(kl / count, same / count, count)
+
+
+def _some(logits: Logits, rows: slice) -> torch.Tensor:
+    part = logits[rows]
+    return part.make().cpu() if isinstance(part, DeferredLogits) else part
+
+
+def _logits(model: Any, feed: torch.Tensor, split: bool) -> Logits:
+    """Logits (n, V) of one text; with ``split`` they are made when they are looked at."""
+    if not split:
+        found: torch.Tensor = model(input_ids=feed, use_cache=False).logits[0].float().cpu()
+        return found
+    hidden = model.model(input_ids=feed, use_cache=False).last_hidden_state[0]
+    head = model.get_output_embeddings()
+    return DeferredLogits(hidden, head, int(head.out_features))
 
 
 def measured(
@@ -94,11 +110,9 @@ def measured(
     except TokenScopeError as error:
         return f"int8 was not compared with the unquantised weights ({error})"
     with torch.inference_mode():
-        want = exact(input_ids=feed, use_cache=False).logits[0]
-        del exact
+        split = splits(model)  # the whole (n, V) of both would be the peak of a small model
         device = next(iter(model.parameters())).device
-        got = model(input_ids=feed.to(device), use_cache=False).logits[0].cpu()
-    found = compare(want.float(), got.float())
+        found = compare(_logits(exact, feed, split), _logits(model, feed.to(device), split))
     with suppress(StoreError):  # a cache that cannot be written costs time, no more
         disk.make_folder(cache)
         disk.write_whole(file, [json.dumps(asdict(found)).encode()])

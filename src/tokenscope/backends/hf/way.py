@@ -32,9 +32,11 @@ class Way:
 
 
 def choose(
-    checkpoint: Checkpoint, wanted: str | None, device: torch.device, ceiling: int | None = None
-) -> Way:
-    """How to load it. ``ceiling``: bytes that the whole process may take (on a CPU).
+    checkpoint: Checkpoint, wanted: str | None, device: torch.device, ceiling: int | None = None,
+    together: int | None = None,
+) -> Way:  # fmt: skip
+    """How to load it. ``ceiling``: bytes that the whole process may take (on a CPU). ``together``:
+    bytes that are free on several cards.
 
     Raises InputError for an unknown number type, CapacityError for what would swap.
     """
@@ -44,7 +46,7 @@ def choose(
     if device.type != "cpu":
         if ceiling is not None:
             raise InputError("max-memory", "is for models on the CPU")
-        return _on_card(checkpoint, asked, device)
+        return _on_card(checkpoint, asked, device, together)
     shape = shape_of(checkpoint)
     context = min(shape.context or CONTEXT, CONTEXT)
     if ceiling is not None:
@@ -104,9 +106,13 @@ def _below(
     return Way(name, DTYPES[name], note, rest, False)
 
 
-def _on_card(checkpoint: Checkpoint, asked: str | None, device: torch.device) -> Way:
+def _on_card(
+    checkpoint: Checkpoint, asked: str | None, device: torch.device, together: int | None
+) -> Way:
     """As stored, unless asked otherwise; the columns are computed in float32 all the same."""
-    free = int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else room.free()
+    free = together or (
+        int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else room.free()
+    )
     name, why = asked or "", "as asked"
     if asked is None:
         name, why = "bfloat16" if "BF16" in checkpoint.dtypes else "float16", "as stored"

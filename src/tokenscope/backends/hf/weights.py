@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from tokenscope.backends import loading
-from tokenscope.backends.hf import int8_load, offload
+from tokenscope.backends import loading, room
+from tokenscope.backends.hf import int8_load, offload, spread
 from tokenscope.backends.hf.checkpoint import Checkpoint
 from tokenscope.backends.hf.claims import brief
 from tokenscope.backends.hf.way import INT8, Way
@@ -15,10 +16,14 @@ from tokenscope.control import Cancelled
 from tokenscope.errors import CapacityError, ModelError
 
 FEW = 5
+STORED = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
-def load_weights(checkpoint: Checkpoint, way: Way, device: torch.device) -> tuple[Any, list[str]]:
+def load_weights(
+    checkpoint: Checkpoint, way: Way, device: torch.device, where: dict[str, str] | None = None
+) -> tuple[Any, list[str]]:
     """The model in eval mode on ``device``, and notes on what the files hold but it does not use.
+    ``where``: which module lies on which of several devices.
 
     Raises ModelError by name for tensors that are missing (transformers would fill them with
     random numbers), of a wrong shape, or not finite.
@@ -31,12 +36,14 @@ def load_weights(checkpoint: Checkpoint, way: Way, device: torch.device) -> tupl
     kind, coded = way.kind, way.name == INT8
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    loading.heard_by_transformers()
+    copied = coded or STORED.get(kind) not in checkpoint.dtypes  # else tensors may be the pages
+    loading.heard_by_transformers(partial(room.let_go, checkpoint.weights) if copied else None)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             checkpoint.path, dtype=kind, local_files_only=True, trust_remote_code=False,
             use_safetensors=True, attn_implementation="eager", output_loading_info=True,
             ignore_mismatched_sizes=True, **(int8_load.options() if coded else {}),
+            **({"device_map": where} if where else {}),
         )  # fmt: skip
     except (ModelError, Cancelled):
         raise
@@ -47,7 +54,8 @@ def load_weights(checkpoint: Checkpoint, way: Way, device: torch.device) -> tupl
     _check_report(checkpoint, report)
     _check_finite(checkpoint, model, kind)
     told = [int8_load.finish(model, checkpoint.path)] if coded else []
-    model = model.to(device).eval().requires_grad_(False)
+    model = spread.hooked(model, where) if where else model.to(device)
+    model = model.eval().requires_grad_(False)
     return model, [*told, *_unused(report)]
 
 

@@ -41,8 +41,9 @@ class Comparing {
     const origin = focus.shown?.trace.origin
     const made = models.list.filter((m) => m.digest !== null && m.digest === origin?.model_digest)
     const own = made.find((m) => m.dtype === origin?.dtype) ?? (made.length === 1 ? made[0] : undefined)
-    // the same one, offered under another address and never loaded from there
-    const twin = (m: ModelState): boolean => m.digest === null && m.name === origin?.model && m.dtype === null
+    // one that stands there already, offered under another address and never loaded from there
+    const named = new Set([origin?.model, ...models.list.filter((m) => m.digest !== null).map((m) => m.name)])
+    const twin = (m: ModelState): boolean => m.digest === null && m.dtype === null && named.has(m.name)
     return models.list.filter((m) => m.id !== own?.id && !twin(m))
   }
 
@@ -106,7 +107,9 @@ class Comparing {
     try {
       await this.hold(ask)
     } catch (cause) {
-      if (ask === this.asked) this.fail(cause)
+      if (ask !== this.asked) return
+      this.exact = false // what stands there is what was known before
+      this.fail(cause)
     }
   }
 
@@ -125,8 +128,9 @@ class Comparing {
     this.doing = ''
   }
 
-  /** Another branch is shown: what was said of the one before is not said of it. */
-  leave(): void {
+  /** This branch is shown: what was said of another is not said of it. */
+  follow(node: string): void {
+    if (this.of === node) return
     this.asked++
     this.drawing?.abort()
     Object.assign(this, { doing: '', failure: '', drift: null, other: null, of: '' })
