@@ -35,6 +35,14 @@ def _cached() -> int:
     return 0
 
 
+def keep_giving_back() -> None:
+    """What ``given_back`` does in its block, from now on: for a model whose layers come and go at
+    every pass. Freed blocks that were kept would grow to the size of the model."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 1 << 20)
+
+
 @contextmanager
 def given_back() -> Iterator[None]:
     """Large blocks that are freed in the block go back to the system at once.

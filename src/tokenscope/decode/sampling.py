@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ class Sampler:
 
     def to_json(self) -> dict[str, Any]:
         """The settings, for a trace's origin."""
-        return {k: v for k, v in asdict(self).items() if k != "seed"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seed"}
 
 
 def _check(name: str, value: object, low: float, high: float) -> None:

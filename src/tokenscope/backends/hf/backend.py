@@ -324,6 +324,11 @@ class TransformersBackend:
         if self.compact is not None:
             self.compact.rest()
 
+    @property
+    def streams(self) -> bool:
+        """Whether some of its weights are read from the disk at every pass."""
+        return any(p.device.type == "meta" for p in self.model.parameters())
+
     def close(self) -> None:
         """Drop the weights; states that others hold keep only their own memory."""
         self.model = self.compact = None

@@ -5,6 +5,7 @@ what is read here gets no lean step, and what is read is believed only after the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +26,7 @@ SHORTEST = 6  # a sliding window below that is not worth a lean step
 class Norm:
     """A root mean square or layer norm over the last dimension."""
 
-    __slots__ = ("bias", "eps", "mean", "shape", "weight")
+    __slots__ = ("bias", "eps", "least", "mean", "scaled", "shape", "weight")
 
     def __init__(self, module: Any, plus_one: bool = False) -> None:
         """``plus_one``: what is stored is the weight less one (Gemma)."""
@@ -36,11 +37,20 @@ class Norm:
         self.bias = module.bias.data if self.mean and module.bias is not None else None
         eps = getattr(module, "eps", None)
         self.eps = float(module.variance_epsilon if eps is None else eps)
+        # w x / sqrt(|x|^2 / d + eps) == sqrt(d) w x / hypot(|x|, sqrt(d eps)): half the calls
+        self.scaled: torch.Tensor | None = None
+        if not self.mean and weight.device.type == "cpu" and weight.dtype is torch.float32:
+            size = math.prod(self.shape)
+            self.scaled = self.weight * math.sqrt(size)
+            self.least = torch.tensor(math.sqrt(size * self.eps))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """(..., d) to the same."""
         if self.mean:
             return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+        if self.scaled is not None and x.dtype is torch.float32:
+            size = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(self.least)
+            return torch.div(x, size).mul_(self.scaled)
         return F.rms_norm(x, self.shape, self.weight, self.eps)
 
 

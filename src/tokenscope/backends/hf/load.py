@@ -79,7 +79,10 @@ def load(
     with network(allow_network):
         folder = resolve(address, allow_network, root)
     with network(False), room.given_back():
-        return _open(address, folder, dtype, device, root, start_token, allow_links, max_memory)
+        made = _open(address, folder, dtype, device, root, start_token, allow_links, max_memory)
+    if made.streams:
+        room.keep_giving_back()
+    return made
 
 
 def _open(
