@@ -96,6 +96,7 @@ export function treeDrawing(
   const shapes: Shape[] = [head(cut(title, right, 14), ink)]
   figures.forEach((f, i) => shapes.push({ kind: 'text', x: column(i), y: 44, text: f.title, fill: ink('--ink-2'), size: 11, end: true }))
   const rail = ink('--line-strong')
+  const dots: Shape[] = [] // over the rails
   rows.forEach((r, i) => {
     const y = 64 + ROW * i
     const x = MARGIN + 6 + r.rails.length * STEP
@@ -110,13 +111,13 @@ export function treeDrawing(
     })
     const colour = colourOf(r.node)
     const fill = colour === null ? ink('--paper') : ink(colour)
-    shapes.push({ kind: 'dot', x, y, r: 4, fill, stroke: colour === null ? ink('--ink-3') : fill })
+    dots.push({ kind: 'dot', x, y, r: 4, fill, stroke: colour === null ? ink('--ink-3') : fill })
     const text = r.node.title || shown(r.node.excerpt.trim(), 80) || '∅'
     const room = right - x - 20
     shapes.push({ kind: 'text', x: x + 12, y: y + 4, text: cut(text, room, 12, !r.node.title), fill: ink('--ink'), mono: !r.node.title })
     figures.forEach((f, k) => shapes.push({ kind: 'text', x: column(k), y: y + 4, text: f.of(r.node), fill: ink('--ink'), end: true }))
   })
-  return { width: column(figures.length - 1) + MARGIN, height: 64 + ROW * rows.length, paper: ink('--paper'), shapes }
+  return { width: column(figures.length - 1) + MARGIN, height: 64 + ROW * rows.length, paper: ink('--paper'), shapes: [...shapes, ...dots] }
 }
 
 /** A row per branch, as the list has it. */
