@@ -76,8 +76,10 @@ TRIES = {
 def test_it_is_held(name: str) -> None:
     test, ends = TRIES[name]
     began = time.monotonic()
-    assert str(run(CODE, test.encode(), SHORT)) == ends
-    assert time.monotonic() - began < 15
+    # what is to run out of memory gets the time for it on a busy machine, too
+    limits = Limits(seconds=20.0) if ends == "out of memory" else SHORT
+    assert str(run(CODE, test.encode(), limits)) == ends
+    assert time.monotonic() - began < 30
 
 
 @inside

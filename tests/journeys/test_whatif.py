@@ -64,13 +64,13 @@ def ban(page: Page, strings: str) -> None:
 def test_a_banned_word_is_not_written(
     page: Page, made: dict[str, Any], axe: Callable[..., list[str]]
 ) -> None:
-    expect(page.locator(".surface")).to_contain_text("result = [")  # what it writes by itself
+    expect(page.locator(".surface")).to_contain_text("result.append(")  # what it writes by itself
     expect(panel(page).get_by_role("button", name="Decode with these edits")).to_be_disabled()
-    ban(page, "[]\nitem")
+    ban(page, "append\nitem")
     panel(page).get_by_role("button", name="Decode with these edits").click()
     expect(rows(page)).to_have_count(2)
     branched(page, made["node"])
-    expect(side(page, 0)).to_contain_text("result = []")
+    expect(side(page, 0)).to_contain_text("result.append")
     own = page.evaluate(
         "async () => { const id = new URLSearchParams(location.hash.slice(1)).get('node');"
         "return (await fetch('api/nodes/' + id)).json() }"
@@ -78,7 +78,7 @@ def test_a_banned_word_is_not_written(
     assert own["node"]["parent"] == made["node"]
     assert "price" in own["columns"]
     after = side(page, 1).inner_text().split("for item in items:")[1]
-    assert "item" not in after and "[]" not in after
+    assert "item" not in after and "append" not in after
     expect(page.get_by_role("region", name="Before and after")).to_contain_text("price")
     for theme in ("light", "dark"):
         page.evaluate("t => { document.documentElement.dataset.theme = t }", theme)
@@ -87,16 +87,16 @@ def test_a_banned_word_is_not_written(
 
 def test_a_slider_decodes_again_and_the_trial_makes_room(page: Page, made: dict[str, Any]) -> None:
     panel(page).get_by_label("Add an edit").select_option("bias_text")
-    panel(page).get_by_label("Strings, one a line").fill("return")
+    panel(page).get_by_label("Strings, one a line").fill("yield")
     page.keyboard.press("Escape")
     page.keyboard.press("g")
     expect(rows(page)).to_have_count(2)
     first = branched(page, made["node"])
-    expect(side(page, 1)).not_to_contain_text("return")
+    expect(side(page, 1)).not_to_contain_text("yield")
     slider = panel(page).get_by_role("slider", name="Nats")
     slider.focus()
     page.keyboard.press("End")
-    expect(side(page, 1)).to_contain_text("return")
+    expect(side(page, 1)).to_contain_text("yield")
     branched(page, first)
     expect(rows(page)).to_have_count(2)
     # one that is bookmarked stays
@@ -236,7 +236,7 @@ def test_forking_tokens_are_marked_by_what_they_change(
 def test_two_branches_are_compared_in_numbers(
     page: Page, made: dict[str, Any], axe: Callable[..., list[str]]
 ) -> None:
-    ban(page, "[]\nitem")
+    ban(page, "append\nitem")
     panel(page).get_by_role("button", name="Decode with these edits").click()
     expect(rows(page)).to_have_count(2)
     expect(page.locator(".main dl dt:has-text('ended')")).to_be_visible()
@@ -295,12 +295,12 @@ def test_a_steering_vector_is_made_and_its_strength_moved(
 def test_a_ledger_of_two_arms(
     page: Page, made: dict[str, Any], axe: Callable[..., list[str]]
 ) -> None:
-    ban(page, "[]")
-    panel(page).get_by_label("Name of the set").fill("no list")
+    ban(page, "append")
+    panel(page).get_by_label("Name of the set").fill("no append")
     panel(page).get_by_role("button", name="Keep").click()
     page.get_by_role("navigation", name="Views").get_by_role("button", name="Ledger").click()
     form = page.get_by_role("form", name="A ledger")
-    form.get_by_label("no list").check()
+    form.get_by_label("no append").check()
     form.get_by_label("and these").fill(
         "def total(items):\n    result = 0\n    for item in items:\n        \n---\ndef mean(xs):\n"
     )
@@ -314,11 +314,11 @@ def test_a_ledger_of_two_arms(
     expect(link).to_be_visible()
     rows_ = arms.get_by_role("table").locator("tbody tr")
     expect(rows_).to_have_count(2)
-    expect(rows_.nth(1)).to_contain_text("no list")
+    expect(rows_.nth(1)).to_contain_text("no append")
     with page.expect_download() as fetched:
         link.click()
     kept = json.loads(fetched.value.path().read_text())
-    changed = next(a for a in kept["arms"] if a["name"] == "no list")
+    changed = next(a for a in kept["arms"] if a["name"] == "no append")
     assert changed["name"] in rows_.nth(1).inner_text()
     for theme in ("light", "dark"):
         page.evaluate("t => { document.documentElement.dataset.theme = t }", theme)
