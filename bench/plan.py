@@ -65,8 +65,11 @@ def twice(folder: Path) -> Path:
 def measure(name: str, address: str, dtype: str | None, ceiling: int | None,
             tokens: int, cache: Path) -> dict[str, Any]:  # fmt: skip
     """One loading."""
+    from tokenscope.library.fetched import place, takes
     from tokenscope.library.plan import plan
 
+    if takes(address):  # the child has a cache of its own, in which nothing was fetched
+        address = str(place(address))
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps([address, dtype, ceiling, tokens])],
         capture_output=True, text=True, timeout=900, check=False,
