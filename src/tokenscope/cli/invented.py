@@ -9,7 +9,7 @@ import typer
 
 from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say
-from tokenscope.cli.texts import given
+from tokenscope.cli.texts import given_file
 from tokenscope.errors import InputError
 
 
@@ -38,7 +38,7 @@ def invented(
     from tokenscope.evidence.checks.imports import packages
     from tokenscope.runs.invented import invented as judge
 
-    text = given("-", None, "FILE") if str(file) == "-" else given(None, file, "FILE")
+    text = given_file(file)
     for name in (*(allow or ()), *(project or ())):
         if not name.isidentifier():
             raise InputError("--allow, --project", "takes the name of a top-level module")

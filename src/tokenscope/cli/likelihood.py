@@ -9,7 +9,7 @@ import typer
 
 from tokenscope.cli.options import JsonOption, Wanted, opens_a_model
 from tokenscope.cli.output import document, say
-from tokenscope.cli.texts import given
+from tokenscope.cli.texts import given_file
 from tokenscope.errors import InputError
 
 
@@ -83,7 +83,7 @@ def likelihood(
     from tokenscope.runs.likelihood import likelihood as judge
 
     held = read_learnt(learnt) if learnt is not None else None
-    text = given("-", None, "FILE") if str(file) == "-" else given(None, file, "FILE")
+    text = given_file(file)
     engine = wanted.load()
     found = judge(engine, engine.score(text), held)
     if as_json:

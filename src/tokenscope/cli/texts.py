@@ -44,6 +44,11 @@ def given(text: str | None, file: Path | None, field: str) -> str:
     return decoded_argument(text or "", field)
 
 
+def given_file(file: Path, field: str = "FILE") -> str:
+    """The text of a file, or (``-``) of stdin. Raises InputError."""
+    return given("-", None, field) if str(file) == "-" else given(None, file, field)
+
+
 def decoded_argument(text: str, field: str) -> str:
     """A text of the command line. Raises InputError when it was no UTF-8."""
     try:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tokenscope.runs.run import Run
     from tokenscope.runs.windows import Windows
     from tokenscope.trace import Trace
+    from tokenscope.trace.tokens import Tokens
 
 
 def show(
@@ -74,13 +75,18 @@ def paint(run: Run | Windows, painter: Painter | None, around: tuple[str, str] =
     """Print what is shared, then every step; tell the run's control how far it is."""
     scoring = run.trace.origin.form == "score"
     begin = 0 if scoring else run.n_prompt
+
+    def put(tokens: Tokens, values: list[float], first: int) -> None:
+        # what a branch was given is part of what it says: only the prompt is no text of its own
+        assert painter is not None
+        cut = min(max(begin - first, 0), len(tokens))
+        painter.tokens(tokens.slice(0, cut), values[:cut], True)
+        painter.tokens(tokens.slice(cut, len(tokens)), values[cut:], False)
+
     if painter is not None:
         painter.around(around[0])
     if painter is not None and run.shared is not None:
-        values = run.shared.columns[painter.column].values.tolist()
-        tokens, cut = run.shared.tokens, min(begin, len(run.shared))
-        painter.tokens(tokens.slice(0, cut), values[:cut], True)
-        painter.tokens(tokens.slice(cut, len(tokens)), values[cut:], False)
+        put(run.shared.tokens, run.shared.columns[painter.column].values.tolist(), 0)
     for step in run:
         if scoring or step.prompt:
             given = run.total if scoring else run.n_prompt
@@ -90,11 +96,8 @@ def paint(run: Run | Windows, painter: Painter | None, around: tuple[str, str] =
         if painter is not None and len(step.tokens):
             if painter.column not in step.columns:
                 run.trace.column_of(painter.column)  # raises, and names the columns there are
-            # what a branch was given is part of what it says: only the prompt is no text of its own
-            values, size = step.columns[painter.column].tolist(), len(step.tokens)
-            cut = min(max(begin - (step.end - size), 0), size)
-            painter.tokens(step.tokens.slice(0, cut), values[:cut], True)
-            painter.tokens(step.tokens.slice(cut, size), values[cut:], False)
+            values = step.columns[painter.column].tolist()
+            put(step.tokens, values, step.end - len(step.tokens))
     if painter is not None:
         painter.finish(around[1])
 
