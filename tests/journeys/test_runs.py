@@ -13,7 +13,8 @@ from tests.journeys.waiting import until
 PROMPT = "def total(items):\n    result = 0\n    for item in items:\n        "
 ENDED = "dl dt:has-text('ended')"
 LONG = 1500
-SEED = 1  # drawn at temperature 1: nothing repeats, so the run lasts for seconds and does not end
+# drawn so hot, nothing repeats: the run lasts for seconds, and this seed does not end it
+HEAT, SEED = "1.5", "4"
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +30,8 @@ def start(page: Page, tokens: int = LONG) -> str:
     editor = page.get_by_role("textbox", name="Prompt", exact=True)
     expect(editor).to_be_visible()
     page.get_by_role("textbox", name="Length").fill(str(tokens))
-    page.get_by_role("textbox", name="Temperature").fill("1")
-    page.get_by_role("textbox", name="Seed").fill(str(SEED))
+    page.get_by_role("textbox", name="Temperature").fill(HEAT)
+    page.get_by_role("textbox", name="Seed").fill(SEED)
     editor.click()
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.insert_text(PROMPT)

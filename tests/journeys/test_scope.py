@@ -143,6 +143,9 @@ def test_typing_over_selected_tokens_grows_a_branch(page: Page) -> None:
 
 
 def test_stop_ends_decoding_and_keeps_what_was_made(page: Page) -> None:
+    # greedy it would repeat itself, and be done within a second
+    page.get_by_role("textbox", name="Temperature").fill("1.5")
+    page.get_by_role("textbox", name="Seed").fill("4")
     start(page, tokens=1500)
     expect(made(page).nth(3)).to_be_visible()
     page.get_by_role("button", name="Stop").click()
